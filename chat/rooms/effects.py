@@ -1,0 +1,319 @@
+"""What a decision does: an `Action` is one request, decided; its effects are stored in one transaction, all or none.
+
+The manager makes actions, the committer stores them and gives every `Append` its place, the router tells people. Effects are
+plain data: they know neither SQL nor sockets. Ids of accounts and rooms are random positive integers below 2**53, chosen at the
+decision, so that an action can name what an earlier one, not yet stored, has made.
+
+Times: ``*_ms`` are integer milliseconds since 1970.
+"""
+
+from typing import Any, Literal
+
+import attrs
+
+from chat.errors import ChatError
+
+effect = attrs.frozen(kw_only=True)
+
+ServerRole = Literal["owner", "admin", "member"]
+RoomRole = Literal["owner", "moderator", "member"]
+
+
+# ---------------------------------------------------------------- what takes a seq
+
+
+@attrs.frozen
+class Pair:
+    """The private conversation of two accounts (or of one with itself): the store finds or makes its row. ``low <= high``."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, a: int, b: int) -> "Pair":
+        return cls(a, b) if a <= b else cls(b, a)
+
+
+@attrs.define(kw_only=True)  # not frozen: one is made for every message, and a frozen class takes twice as long to make
+class Append:
+    """Add one record to a conversation. ``kind`` is the notice's type; ``body`` its own fields but conv, epoch, seq, ts, cid.
+
+    For a ``message`` the body is the text itself; for other kinds a mapping of the notice's fields, in which people are account ids:
+    ``user`` and ``by`` (null: the server). ``author`` is the account that caused it, 0 the server.
+    """
+
+    conv: int | Pair
+    kind: str
+    author: int
+    body: str | dict[str, Any]
+    reply_to: int | None = None
+
+
+# ---------------------------------------------------------------- accounts
+
+
+@effect
+class CreateAccount:
+    account: int
+    name: str
+    canonical: str
+    skeleton: str
+    password_hash: str = attrs.field(repr=False)
+    color: str | None
+    role: ServerRole
+    at_ms: int
+
+
+@effect
+class SetPassword:
+    account: int
+    password_hash: str = attrs.field(repr=False)
+
+
+@effect
+class SetColor:
+    account: int
+    color: str | None
+
+
+@effect
+class SetServerRole:
+    account: int
+    role: ServerRole
+
+
+@effect
+class PutBan:
+    """Ban an account from the server. ``until_ms`` None: until somebody lifts it."""
+
+    account: int
+    by: int
+    at_ms: int
+    until_ms: int | None
+    reason: str | None
+
+
+@effect
+class DropBan:
+    account: int
+
+
+@effect
+class PutInvite:
+    """``code`` is kept as it is (the data folder is private): `chat invite` prints the guests' invite again."""
+
+    code: str = attrs.field(repr=False)
+    role: ServerRole
+    uses_left: int | None  # None: any number
+    expires_ms: int | None
+    by: int
+    at_ms: int
+
+
+@effect
+class UseInvite:
+    """One use less; at none left the invite is deleted."""
+
+    code: str = attrs.field(repr=False)
+
+
+# ---------------------------------------------------------------- sessions
+
+
+@effect
+class PutSession:
+    session: str
+    account: int
+    token_hash: bytes = attrs.field(repr=False)
+    expires_ms: int
+    client: str
+    address: str
+    at_ms: int
+
+
+@effect
+class RotateToken:
+    """The present token becomes the previous one, ``token_hash`` the present one; the session's generation goes up, it is online."""
+
+    session: str
+    token_hash: bytes = attrs.field(repr=False)
+    expires_ms: int
+    address: str
+    at_ms: int
+
+
+@effect
+class ForgetPreviousToken:
+    """The client used its new token's connection: the previous token counts as stale from now on."""
+
+    session: str
+
+
+@effect
+class DropSession:
+    session: str
+
+
+@effect
+class SessionOffline:
+    """The resume window passed without a connection."""
+
+    session: str
+
+
+# ---------------------------------------------------------------- rooms
+
+
+@effect
+class CreateRoom:
+    room: int
+    name: str
+    canonical: str
+    skeleton: str
+    epoch: str
+    private: bool
+    password_hash: str | None = attrs.field(repr=False)
+    at_ms: int
+
+
+@effect
+class DeleteRoom:
+    """The room, its members and its records go."""
+
+    room: int
+
+
+@effect
+class PutMember:
+    """Make a member, or change a member's role."""
+
+    room: int
+    account: int
+    role: RoomRole
+    at_ms: int
+
+
+@effect
+class DropMember:
+    """``reason`` is told to the account's sessions in ``removed`` (None: the account asked for it itself)."""
+
+    room: int
+    account: int
+    reason: str | None = None
+
+
+@effect
+class SetTopic:
+    room: int
+    text: str
+
+
+@effect
+class SetReadMarker:
+    """Move an account's read marker in a conversation forward, never back."""
+
+    conv: int
+    account: int
+    seq: int
+
+
+@effect
+class SetCommandEnabled:
+    name: str
+    enabled: bool
+    by: int
+
+
+# ---------------------------------------------------------------- what is told and not stored
+
+
+@effect
+class Tell:
+    """A message for one account's sessions (``account``), or for everybody online (None). A `chat.protocol.messages` object."""
+
+    account: int | None
+    message: Any
+
+
+@effect
+class CloseSessions:
+    """Close the live connections of an account with ``closing code``; ``but`` keeps one session."""
+
+    account: int
+    code: str
+    but: str | None = None
+
+
+Stored = (
+    Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
+    | ForgetPreviousToken | DropSession | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic | SetReadMarker
+    | SetCommandEnabled
+)  # fmt: skip
+Told = Tell | CloseSessions
+Effect = Stored | Told
+
+
+# ---------------------------------------------------------------- actions and what became of them
+
+
+@attrs.define(eq=False, kw_only=True)  # not frozen, for speed: one for every request
+class Action:
+    """One request, decided. With ``refusal`` nothing is stored, but the committer still looks the cid up: a known one is a retry.
+
+    ``account`` and ``cid`` are the dedupe key, ``digest`` the hash of (conversation, kind, text) kept with it.
+    ``result``: for a command with a cid, the encoded answer to keep with it (JSON without id).
+    ``reply`` is the router's business: whom to answer, and with what. The committer passes it on unseen.
+    ``conversations``: also list the account's conversations as they stand at this place in the order (for session and resumed).
+    ``generation`` is that of the state the decision rests on.
+    """
+
+    effects: tuple[Effect, ...] = ()
+    account: int = 0
+    cid: str | None = None
+    digest: bytes | None = None
+    result: bytes | None = None
+    refusal: ChatError | None = None
+    reply: Any = None
+    conversations: bool = False
+    generation: int = 0
+
+
+@attrs.define
+class Placed:
+    """An `Append` that is on disk: its place in the one order of its conversation."""
+
+    append: Append
+    conv: int
+    epoch: str
+    seq: int
+    ts: int
+    cid: str | None
+
+
+@attrs.define(kw_only=True)
+class Conversation:
+    """A conversation as an account sees it. ``peer``: the other account of a private one (oneself for notes), else None."""
+
+    conv: int
+    epoch: str
+    last_seq: int
+    role: RoomRole
+    peer: int | None
+    read_seq: int
+
+
+@attrs.define(kw_only=True)
+class Outcome:
+    """What became of an action.
+
+    ``error`` None: stored. Else nothing of it was, definitely, unless its code is ``indeterminate``.
+    ``dup`` is what the first attempt with this cid got: its place (conv, epoch, seq, ts), or for a command its encoded result;
+    then nothing new was stored and nobody is told, and the action's rate token is given back. A cid used with other content has
+    ``error`` cid_conflict.
+    """
+
+    action: Action
+    error: ChatError | None = None
+    placed: list[Placed] = attrs.Factory(list)
+    dup: "tuple[int, str, int, int] | bytes | None" = None
+    conversations: list[Conversation] | None = None
