@@ -133,13 +133,19 @@ class PutSession:
 
 @effect
 class RotateToken:
-    """The present token becomes the previous one, ``token_hash`` the present one; the session's generation goes up, it is online."""
+    """``token_hash`` becomes the present token; the session's generation goes up and it is online.
+
+    ``presented_hash``, the one that the client came with, becomes the previous one and stays valid until `ForgetPreviousToken`:
+    who came with the previous token never saw the present one, and may come with it again. None: the present one becomes previous.
+    """
 
     session: str
     token_hash: bytes = attrs.field(repr=False)
     expires_ms: int
     address: str
     at_ms: int
+    presented_hash: bytes | None = attrs.field(default=None, repr=False)
+    account: int = 0
 
 
 @effect
@@ -152,6 +158,15 @@ class ForgetPreviousToken:
 @effect
 class DropSession:
     session: str
+    account: int = 0
+
+
+@effect
+class DropSessions:
+    """All sessions of an account, ``but`` one (None: really all)."""
+
+    account: int
+    but: str | None = None
 
 
 @effect
@@ -159,6 +174,7 @@ class SessionOffline:
     """The resume window passed without a connection."""
 
     session: str
+    account: int = 0
 
 
 # ---------------------------------------------------------------- rooms
@@ -246,7 +262,7 @@ class CloseSessions:
 
 Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
-    | ForgetPreviousToken | DropSession | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic | SetReadMarker
+    | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic | SetReadMarker
     | SetCommandEnabled
 )  # fmt: skip
 Told = Tell | CloseSessions
