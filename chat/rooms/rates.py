@@ -1,0 +1,40 @@
+"""Token buckets: how often an account may do something. Pure: the time is passed in.
+
+A bucket is one number, the time at which it will be full again (GCRA, the "leaky bucket as a meter" of ITU-T I.371): taking a
+token moves that time one interval on, and a token is there as long as it lies less than ``burst`` intervals ahead. No timer fills
+anything, and a bucket whose time has passed cannot be told from a new one: it may be forgotten.
+"""
+
+from typing import Final
+
+EPSILON_S: Final = 1e-6  # who waited exactly as long as told is let in: monotonic clocks are floats of up to 1e7 seconds and more
+
+
+class TokenBucket:
+    """*burst* tokens at once (≥ 1), then *per_second* (> 0) of them come back each second."""
+
+    __slots__ = ("_full_at", "_interval_s", "_span_s")
+
+    def __init__(self, burst: int, per_second: float) -> None:
+        if burst < 1 or not per_second > 0:
+            raise ValueError(f"a bucket needs burst ≥ 1 and per_second > 0, not {burst!r} and {per_second!r}")
+        self._interval_s = 1.0 / per_second
+        self._span_s = burst * self._interval_s
+        self._full_at = float("-inf")
+
+    def take(self, now: float) -> float:
+        """Take a token. *now* is monotonic, in seconds. *Returns* 0.0, or the seconds to wait when there is none (nothing is taken then)."""
+        full_at = max(self._full_at, now) + self._interval_s
+        wait_s = full_at - now - self._span_s
+        if wait_s > EPSILON_S:
+            return wait_s
+        self._full_at = full_at
+        return 0.0
+
+    def give_back(self) -> None:
+        """Undo a `take` that was granted: what it was for did not happen. There are never more tokens than *burst*."""
+        self._full_at -= self._interval_s
+
+    def is_full(self, now: float) -> bool:
+        """Whether a new bucket would do the same, so that this one may be forgotten."""
+        return self._full_at <= now
