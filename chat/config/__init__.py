@@ -1,0 +1,32 @@
+"""The configuration: what can be set (`sections`), how it is read (`load`), how it is explained (`manual`)."""
+
+from chat.config.load import Loaded, find_file, load, read
+from chat.config.sections import (
+    Config,
+    ConfigError,
+    Limits,
+    Listen,
+    Log,
+    Passwords,
+    Storage,
+    Tls,
+    connections_cap,
+    split_address,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Listen",
+    "Loaded",
+    "Log",
+    "Passwords",
+    "Storage",
+    "Tls",
+    "connections_cap",
+    "find_file",
+    "load",
+    "read",
+    "split_address",
+]

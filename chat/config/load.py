@@ -1,0 +1,340 @@
+"""Read the configuration: the defaults, over them the file, then ``CHAT_…`` of the environment, then the flags.
+
+Environment: the key path in capitals, the section set off by two underscores: ``CHAT_NAME``, ``CHAT_LIMITS__SENDS_BURST``,
+``CHAT_LISTEN__ADDRESS``. Lists are separated by commas. Flags are given by key path (``limits.sends_burst``), as text or as a value.
+``listen.address`` from there stands for the whole list of listeners: one for each address, otherwise like the first in the file.
+
+All mistakes are found in one go and told together, each with where it stands, its key path and what was expected.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+import attrs
+import cattrs
+import platformdirs
+from cattrs.errors import ForbiddenExtraKeysError
+from cattrs.gen import make_dict_structure_fn, override
+
+from chat.config.sections import Config, ConfigError, Listen, default_data_dir, disagreements
+
+ENV: Final = "CHAT_"
+TRUE: Final = ("true", "yes", "on", "1")
+FALSE: Final = ("false", "no", "off", "0")
+
+Source = Literal["default", "file", "env", "flag"]
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """A configuration and where it comes from. *sources*: key path → source; keys that are not in it have their default."""
+
+    config: Config
+    file: Path | None
+    sources: Mapping[str, Source]
+
+
+def fields(cls: type) -> dict[str, "attrs.Attribute[Any]"]:
+    return attrs.fields_dict(attrs.resolve_types(cls))
+
+
+def keys() -> Iterator[tuple[str, "attrs.Attribute[Any]"]]:
+    """Every key path with its attribute, those of the top level first."""
+    sections = []
+    for name, field in fields(Config).items():
+        if "section" in field.metadata:
+            sections.append((name, field.metadata["section"]))
+        else:
+            yield name, field
+    for name, section in sections:
+        for inner, field in fields(section).items():
+            yield f"{name}.{inner}", field
+
+
+KEYS: Final = dict(keys())
+SECTIONS: Final[dict[str, type]] = {name: f.metadata["section"] for name, f in fields(Config).items() if "section" in f.metadata}
+
+
+def env_name(path: str) -> str:
+    return ENV + path.upper().replace(".", "__")
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def find_file(path: Path | None, env: Mapping[str, str]) -> Path | None:
+    """The file to read: *path*, else ``CHAT_CONFIG``, else chat/config.toml in the user's configuration folder where it exists."""
+    if path is not None:
+        return path
+    if env.get("CHAT_CONFIG"):
+        return Path(env["CHAT_CONFIG"])
+    folder = Path(env["XDG_CONFIG_HOME"]) / "chat" if env.get("XDG_CONFIG_HOME") else Path(platformdirs.user_config_dir("chat"))
+    return folder / "config.toml" if (folder / "config.toml").is_file() else None
+
+
+def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+    """The configuration. *Raises* ConfigError with every mistake."""
+    return read(path, env, flags).config
+
+
+def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Like `load`, but tells also where each value comes from."""
+    file = find_file(path, env)
+    raw: dict[str, Any] = _parse(file) if file else {}
+    problems: list[str] = []
+    sources: dict[str, Source] = dict.fromkeys(_given(raw), "file")
+    names: dict[str, str] = {}  # key path → what to call its source in a message
+    over: dict[str, Any] = {}
+    for source, given in (("env", _from_env(env, problems)), ("flag", _from_flags(flags or {}, problems))):
+        for key_path, (label, value) in given.items():
+            try:
+                over[key_path] = _from_text(KEYS[key_path], key_path, value) if isinstance(value, str) else value
+            except ValueError as exc:
+                problems.append(f"{label}: {key_path}: expected {exc}")
+                continue
+            names[key_path], sources[key_path] = label, source  # type: ignore[assignment]
+    try:
+        folder = file.absolute().parent if file else Path.cwd()
+        config = _structure(_merged(raw, over), folder, over)
+    except ConfigError as exc:
+        for problem in exc.problems:
+            key_path, _, text = problem.partition("\t")
+            label = names.get(_plain(key_path)) or str(file or "configuration")
+            problems.append(f"{label}: {key_path}: {text}" if key_path else f"{label}: {text}")
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config=config, file=file, sources=sources)
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError([f"{file}: cannot be read: {exc.strerror}"]) from None
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"{file}: not UTF-8 at byte {exc.start}"]) from None
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([f"{file}: not TOML: {exc}"]) from None
+
+
+def _given(raw: dict[str, Any]) -> Iterator[str]:
+    for name, value in raw.items():
+        for item in value if isinstance(value, list) and name in SECTIONS else [value]:
+            if isinstance(item, dict):
+                yield from (f"{name}.{inner}" for inner in item)
+            else:
+                yield name
+
+
+def _plain(path: str) -> str:
+    """``listen[0].address`` → ``listen.address``."""
+    head, bracket, rest = path.partition("[")
+    return head + rest.partition("]")[2] if bracket else path
+
+
+def _from_env(env: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, Any]]:
+    known = {env_name(path): path for path in KEYS}
+    found = {}
+    for name, value in env.items():
+        if name in known:
+            found[known[name]] = (name, value)
+        elif name.startswith(ENV):
+            near = difflib.get_close_matches(name.removeprefix(ENV), [other.removeprefix(ENV) for other in known], 1, 0.88)
+            # Others may use names in CHAT_ too (Kubernetes makes CHAT_PORT for a service "chat"): only what looks like a mistake is one.
+            section, sep, _ = name.removeprefix(ENV).lower().partition("__")
+            if near or (sep and section in SECTIONS):
+                nearest = env_name(_nearest(name.removeprefix(ENV).lower().replace("__", "."), ""))
+                problems.append(f"{name}: unknown; the nearest known one is {nearest}")
+    return found
+
+
+def _from_flags(flags: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, Any]]:
+    found = {}
+    for path, value in flags.items():
+        if path in KEYS:
+            found[path] = ("command line", value)
+        else:
+            problems.append(f"command line: {path}: unknown key; the nearest known one is {_nearest(path, '')}")
+    return found
+
+
+def _from_text(field: "attrs.Attribute[Any]", path: str, text: str) -> Any:
+    kind = field.type
+    if kind is bool:
+        if text.lower() in TRUE + FALSE:
+            return text.lower() in TRUE
+        raise ValueError(f"true or false, got {text!r}")
+    if kind is int or kind is float:
+        try:
+            return int(text) if kind is int else float(text)
+        except ValueError:
+            raise ValueError(f"{'a whole number' if kind is int else 'a number'}, got {text!r}") from None
+    if get_origin(kind) is tuple or path == "listen.address":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _merged(raw: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """*raw* with *over* written into copies of its tables."""
+    merged = dict(raw)
+    for path, value in over.items():
+        section, dot, name = path.partition(".")
+        if not dot:
+            merged[path] = value
+        elif section != "listen":
+            if isinstance(merged.get(section, {}), dict):  # else the mistake is told when it is structured
+                merged[section] = {**merged.get(section, {}), name: value}
+        else:
+            listeners = merged.get("listen", [{}])
+            if not isinstance(listeners, list) or not all(isinstance(item, dict) for item in listeners):
+                continue
+            if name == "address":
+                addresses = [value] if isinstance(value, str) else list(value)
+                merged["listen"] = [{**(listeners or [{}])[0], "address": address} for address in addresses]
+            else:
+                merged["listen"] = [{**item, name: value} for item in listeners]
+    return merged
+
+
+# ---------------------------------------------------------------- checking
+
+
+def _structure(raw: dict[str, Any], folder: Path, over: Mapping[str, Any]) -> Config:
+    """*Raises* ConfigError whose problems are "key path TAB text". Paths are relative to *folder*, those of *over* to the cwd."""
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    for name, cls in [*SECTIONS.items(), ("", Config)]:  # in this order: hooks are looked up when one is made
+        converter.register_structure_hook(cls, _section_hook(converter, name, cls, folder, over))
+    problems: list[str] = []
+    try:
+        config = converter.structure(raw, Config)
+    except Exception as exc:
+        for line in cattrs.transform_error(exc, "", _explain):
+            text, _, where = line.rpartition(" @ ")
+            where = where.removeprefix(".")
+            for part in text.split("\n"):
+                unknown, tab, rest = part.rpartition("\t")
+                path = f"{where}.{unknown}".removeprefix(".") if tab else where
+                problems.append(f"{path}\t{rest}")
+        raise ConfigError(problems) from None
+    problems = [f"{path}\texpected {text}" for path, text in disagreements(config)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _section_hook(converter: cattrs.Converter, name: str, cls: type, folder: Path, over: Mapping[str, Any]) -> Any:
+    overrides: dict[str, Any] = {}
+    for inner in fields(cls):
+        path = f"{name}.{inner}".removeprefix(".")
+        if path in KEYS:
+            overrides[inner] = override(struct_hook=_key_hook(path, Path.cwd() if path in over else folder))
+    inside: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **overrides)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"a table [{name}], got {_shown(value)}")
+        return inside(value, cls)
+
+    if cls is not Listen:
+        return hook
+    converter.register_structure_hook_func(lambda kind: kind == tuple[Listen, ...], lambda value, _: _listeners(value, converter))
+    return hook
+
+
+def _key_hook(path: str, folder: Path) -> Any:
+    return lambda value, _: _value(value, path, KEYS[path], folder)
+
+
+def _listeners(value: Any, converter: cattrs.Converter) -> tuple[Listen, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"one or more tables [[listen]], got {_shown(value)}")
+    return tuple(converter.structure(value, list[Listen]))
+
+
+def _value(value: Any, path: str, field: "attrs.Attribute[Any]", folder: Path) -> Any:
+    """*value* as the field wants it. *Raises* ValueError with what was expected."""
+    kind, expected = field.type, expectation(field)
+    wrong = ValueError(f"{expected}, got {_shown(value)}")
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise wrong
+    elif kind is bool:
+        if type(value) is not bool:
+            raise wrong
+    elif kind in (int, float):
+        if type(value) not in ((int,) if kind is int else (int, float)):
+            raise wrong
+        low, high = field.metadata["low"], field.metadata["high"]
+        if not low <= value <= high:  # so written that NaN is refused, too
+            raise wrong
+        value = kind(value)  # type: ignore[misc]
+    elif get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise wrong
+        value = tuple(value)
+    elif not isinstance(value, str) or "\0" in value:
+        raise wrong
+    elif kind is not str:  # a path
+        if not value:
+            return default_data_dir() if path == "data_dir" else None
+        try:
+            return Path(folder, Path(value).expanduser())
+        except RuntimeError:  # ~nobody
+            raise wrong from None
+    if field.metadata["check"] is not None:
+        try:
+            field.metadata["check"](value)
+        except ValueError as exc:
+            raise ValueError(f"{exc}, got {_shown(value)}") from None
+    return value
+
+
+def bounds(field: "attrs.Attribute[Any]") -> str:
+    low, high = (f"{field.metadata[end]:,.15g}" for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def expectation(field: "attrs.Attribute[Any]") -> str:
+    """What is allowed, in words."""
+    kind = field.type
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(f'"{word}"' for word in get_args(kind))
+    if kind is bool:
+        return "true or false"
+    if kind in (int, float):
+        return f"{'a whole number' if kind is int else 'a number'} from {bounds(field)}"
+    if get_origin(kind) is tuple:
+        return "a list of texts"
+    return "a text" if kind is str else "a path"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _explain(exc: BaseException, _: Any) -> str:
+    if isinstance(exc, ForbiddenExtraKeysError):
+        section = next((name for name, cls in SECTIONS.items() if cls is exc.cl), "")
+        return "\n".join(
+            f"{name}\tunknown key; the nearest known one is {_nearest(f'{section}.{name}'.removeprefix('.'), section)}"
+            for name in sorted(exc.extra_fields)
+        )
+    return f"expected {exc}"
+
+
+def _nearest(path: str, section: str) -> str:
+    """The known key or section that looks most like *path*; of equals the one in the same *section*."""
+    name = path.rpartition(".")[2]
+
+    def alike(other: str) -> float:
+        other_section, _, other_name = other.rpartition(".")
+        whole = difflib.SequenceMatcher(None, path, other).ratio()
+        part = difflib.SequenceMatcher(None, name, other_name).ratio()
+        return max(whole, part) + (0.1 if other_section == section else 0)
+
+    return max([*KEYS, *SECTIONS], key=alike)
