@@ -23,7 +23,10 @@ class TokenBucket:
         self._full_at = float("-inf")
 
     def take(self, now: float) -> float:
-        """Take a token. *now* is monotonic, in seconds. *Returns* 0.0, or the seconds to wait when there is none (nothing is taken then)."""
+        """Take a token. *now* is monotonic, in seconds.
+
+        *Returns* 0.0; or, when there is none, the seconds to wait, and then nothing is taken.
+        """
         full_at = max(self._full_at, now) + self._interval_s
         wait_s = full_at - now - self._span_s
         if wait_s > EPSILON_S:

@@ -68,12 +68,11 @@ def test_impossible_buckets_are_refused(burst, per_second):
 )
 def test_who_waits_as_told_is_let_in_and_the_rate_holds(burst, per_second, start, pauses):
     bucket = TokenBucket(burst, per_second)
-    now, granted = start, 0
-    for pause in pauses:
+    now = start
+    for granted, pause in enumerate(pauses, 1):
         now += pause
         wait_s = bucket.take(now)
         if wait_s:
             now += wait_s
             assert bucket.take(now) == 0.0
-        granted += 1
         assert granted <= burst + (now - start) * per_second * (1 + 1e-9) + len(pauses) * 1e-6 * per_second + 1e-3
