@@ -15,7 +15,7 @@ class TokenBucket:
 
     __slots__ = ("_full_at", "_interval_s", "_span_s")
 
-    def __init__(self, burst: int, per_second: float) -> None:
+    def __init__(self, burst: float, per_second: float) -> None:
         if burst < 1 or not per_second > 0:
             raise ValueError(f"a bucket needs burst ≥ 1 and per_second > 0, not {burst!r} and {per_second!r}")
         self._interval_s = 1.0 / per_second
