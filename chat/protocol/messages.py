@@ -2,12 +2,13 @@
 
 Field names are the wire's, but for a trailing underscore where the wire's name is a Python keyword (``from_`` is ``from``).
 ``None`` in an optional field is absence. The bounds here are checked when a message is decoded; what they cannot say
-(control characters, the depth of a frame) is checked by `chat.protocol.codec`.
+(control characters, the depth of a frame, the bytes of an id, "exactly one of") is checked by `chat.protocol.codec`.
+What people wrote, and every secret, is left out of the ``repr``, so that it cannot end up in a log.
 
 *Source*: contract, sections 1 and 2.
 """
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, dataclass_transform
 
 import attrs
 from msgspec import Meta
@@ -25,7 +26,13 @@ Text = Annotated[str, Meta(min_length=1)]
 Line = str
 Json = Any
 
-message = attrs.frozen(kw_only=True)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(attrs.field,))
+def message(cls: type[_T]) -> type[_T]:
+    """Makes a class a message. A plain alias of ``attrs.frozen`` would hide the constructors from mypy."""
+    return attrs.frozen(kw_only=True)(cls)
 
 
 # ---------------------------------------------------------------- requests: what a client sends
@@ -80,7 +87,7 @@ class Send:
     type: ClassVar[str] = "send"
     id: Id
     cid: Cid
-    text: Text
+    text: Text = attrs.field(repr=False)
     channel: Line | None = None
     to: Line | None = None
     reply_to: Count | None = None
@@ -107,7 +114,7 @@ class Leave:
 
 @message
 class Command:
-    """Run a command; ``channel`` is where it was typed."""
+    """Run a command; ``channel`` is where it was typed. ``text`` has no prefix."""
 
     type: ClassVar[str] = "command"
     id: Id
@@ -123,7 +130,7 @@ class Answer:
     type: ClassVar[str] = "answer"
     id: Id
     question: Line
-    text: Text
+    text: Text = attrs.field(repr=False)
 
 
 @message
@@ -444,7 +451,7 @@ class Message:
     seq: Count
     ts: Int
     from_: Line
-    text: str
+    text: str = attrs.field(repr=False)
     reply_to: Count | None = None
     cid: Cid | None = None
 
@@ -459,7 +466,7 @@ class Edited:
     seq: Count
     ts: Int
     target: Count
-    text: str
+    text: str = attrs.field(repr=False)
     by: Line
     cid: Cid | None = None
 

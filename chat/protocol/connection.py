@@ -1,0 +1,149 @@
+"""One connection as a protocol: frames in, messages out, and the rules of who may say what when. No sockets, no waiting.
+
+The same class is the server's side and the client's. It keeps both states of `chat.protocol.states` from what it receives and what it
+sends. For each state it keeps the set of types that leave it as it is, so that a message of an open session costs one look-up more than
+its decoding.
+
+Messages of the hot path (records, acks, answers of an open session) may be encoded by others with `chat.protocol.codec.encode` and go
+around this class, because they change no state. What must pass through `Connection.send` is: welcome, session, resumed, replaced,
+closing, and every error before there is a session.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from chat.errors import LocalProtocolError, RemoteProtocolError
+from chat.protocol import states
+from chat.protocol.codec import TEXT_BYTES, Unknown, decode_notice, decode_request, encode
+from chat.protocol.messages import Error, Hello, Welcome
+from chat.protocol.states import Role, State
+
+VERSION: Final = 1
+
+
+@attrs.define(eq=False)
+class Connection:
+    """The protocol's side of one connection, as *role*; *text_bytes* bounds a text that a server receives."""
+
+    role: Role
+    text_bytes: int = attrs.field(default=TEXT_BYTES, kw_only=True)
+    _states: dict[Role, State] = attrs.field(factory=lambda: dict.fromkeys(Role, State.START), init=False)
+    _pending: int | str | None = attrs.field(default=None, init=False)
+    _calm: dict[Role, frozenset[type[Any]]] = attrs.field(factory=lambda: dict.fromkeys(Role, frozenset()), init=False, repr=False)
+
+    @property
+    def our_state(self) -> State:
+        return self._states[self.role]
+
+    @property
+    def their_state(self) -> State:
+        return self._states[self.role.peer]
+
+    @property
+    def established(self) -> bool:
+        """Whether there is a session: ``session`` or ``resumed`` has passed, and neither ``replaced`` nor ``closing``."""
+        return self._states[Role.CLIENT] is State.OPEN
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``replaced`` or ``closing`` has passed: what is received from now on is dropped."""
+        return self._states[Role.CLIENT] is State.CLOSED
+
+    @property
+    def pending_id(self) -> int | str | None:
+        """The id of the register, login or resume that is being answered."""
+        return self._pending
+
+    # ---------------------------------------------------------------- receiving
+
+    def receive(self, frames: Iterable[bytes]) -> list[Any]:
+        """The messages that *frames* hold, in their order; in the place of one that may not be, the RemoteProtocolError.
+
+        A server gets Requests and answers each of the errors; a client gets Notices and `Unknown`. What follows a ``closing`` or
+        ``replaced`` is dropped. None of the errors is fatal.
+        """
+        received: list[Any] = []
+        peer = self.role.peer
+        calm = self._calm[peer]
+        server = self.role is Role.SERVER
+        text_bytes = self.text_bytes
+        for frame in frames:
+            try:
+                message = decode_request(frame, text_bytes) if server else decode_notice(frame)
+                if type(message) not in calm:
+                    if self.closed:
+                        break
+                    self._step_theirs(message)
+                    calm = self._calm[peer]
+                received.append(message)
+            except RemoteProtocolError as error:
+                if self.closed:
+                    break
+                if error.id is not None and error.id == self._pending:
+                    error.id = None  # that id is the opener's, whose own answer is still to come
+                received.append(error)
+        return received
+
+    def _step_theirs(self, message: Any) -> None:
+        cls = type(message)
+        state = self.their_state
+        allowed = states.TRANSITIONS[self.role.peer][state]
+        if cls is Unknown:
+            return
+        if cls not in allowed:
+            if self.role is Role.CLIENT:
+                raise RemoteProtocolError("bad_request", f"the server sent `{cls.type}` in state {state.value}")
+            code, reason = states.refusal(state, cls)
+            raise RemoteProtocolError(code, reason, id=getattr(message, "id", None), cid=getattr(message, "cid", None))
+        if (cls is Hello or cls is Welcome) and message.protocol != VERSION:
+            raise RemoteProtocolError("unsupported", f"this side speaks protocol {VERSION}, the other {message.protocol}")
+        self._step(self.role.peer, message, allowed[cls])
+
+    # ---------------------------------------------------------------- sending
+
+    def send(self, message: Any) -> bytes:
+        """The frame of *message*, after it has changed the state that it changes.
+
+        *Raises* LocalProtocolError for what may not be sent now: a bug on this side.
+        """
+        if type(message) not in self._calm[self.role]:
+            state = self.our_state
+            allowed = states.TRANSITIONS[self.role][state]
+            if type(message) not in allowed:
+                raise LocalProtocolError(f"`{type(message).type}` may not be sent in state {state.value}")
+            frame = encode(message)  # first: a message that cannot be encoded changes nothing
+            self._step(self.role, message, allowed[type(message)])
+            return frame
+        return encode(message)
+
+    # ---------------------------------------------------------------- both
+
+    def _step(self, sender: Role, message: Any, to: State) -> None:
+        self._states[sender] = to
+        if type(message) in states.OPENERS:
+            self._pending = message.id
+        elif type(message) is Error and message.id is not None and message.id == self._pending:
+            self._states = {role: states.REFUSED.get(state, state) for role, state in self._states.items()}
+            self._pending = None
+        pair = (self._states[Role.CLIENT], self._states[Role.SERVER])
+        while pair in states.COUPLED:
+            pair = states.COUPLED[pair]
+        self._states = {Role.CLIENT: pair[0], Role.SERVER: pair[1]}
+        if pair[0] in (State.OPEN, State.CLOSED):
+            self._pending = None
+        self._calm = {role: _calm(role, state, self._pending is not None) for role, state in self._states.items()}
+
+
+def _calm(role: Role, state: State, pending: bool) -> frozenset[type[Any]]:
+    """The types that leave *state* as it is: an error does not while an opener is pending."""
+    return _CALM_PENDING[role, state] if pending else _CALM[role, state]
+
+
+_CALM: Final = {
+    (role, state): frozenset(cls for cls, to in row.items() if to is state)
+    for role, table in states.TRANSITIONS.items()
+    for state, row in table.items()
+}
+_CALM_PENDING: Final = {key: types - {Error} for key, types in _CALM.items()}
