@@ -22,11 +22,11 @@ Relative paths are relative to this file."""
 
 
 def toml(value: Any) -> str:
-    """*value* as TOML writes it. JSON's strings are TOML's, but for characters above U+FFFF, which stay as they are."""
+    """*value* as TOML writes it. JSON's strings are TOML's, but that TOML wants DEL escaped and knows no surrogates."""
     if value is None:
         return '""'
     if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False)
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml(item) for item in value) + "]"
     if isinstance(value, bool):
