@@ -1,0 +1,12 @@
+"""The bundled client: a Trio library (`chat.client.client`), the line console on it, and the scripts' commands.
+
+*Source*: `chat/protocol/README.md` for the wire; the theory of exact delivery is in `delivery.py`, of never losing a text in `outbox.py`.
+"""
+
+from chat.client.client import Client, open_client
+from chat.client.delivery import Hidden, Missing
+from chat.client.dial import PinChanged, UnknownServer
+from chat.client.servers import ClientStore
+from chat.client.target import Target, parse_target
+
+__all__ = ["Client", "ClientStore", "Hidden", "Missing", "PinChanged", "Target", "UnknownServer", "open_client", "parse_target"]

@@ -1,0 +1,535 @@
+"""The client as a Trio library: connect, request, send, and every notice exactly once.
+
+    async with open_client("127.0.0.1:7667", store=ClientStore()) as client:
+        await client.login("ann", password)
+        await client.send("#lobby", "hello")
+        async for notice in client.notices():
+            ...
+
+One background task keeps the connection (`chat.client.reconnect.keep_connected`); what it reads comes to `Client.dispatch`, which
+never waits. The reader of `notices` may be slow, or absent: nothing else waits for it (see `delivery`).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Literal
+
+import attrs
+import trio
+
+from chat.client.delivery import Delivery
+from chat.client.keeper import Credentials, SessionLost, keep_connected
+from chat.client.outbox import Item, new_cid
+from chat.client.pages import page_records
+from chat.client.reconnect import Backoff
+from chat.client.sending import Lanes, Sending, error_of
+from chat.client.servers import ClientStore, Slot
+from chat.client.target import Target, parse_target
+from chat.protocol import messages as m
+
+NOT_REPEATED: Final = ("password", "logout", "answer")  # a second attempt of these would mean something else
+SAVE_EVERY_S: Final = 0.5
+
+
+class Disconnected(Exception):
+    """The connection broke before the answer, and the request is none that may be repeated."""
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """How it stands with the connection; *why* is for a person, *retry_s* when the next attempt is."""
+
+    state: Literal["connecting", "waiting", "greeted", "online", "ended"]
+    why: str = ""
+    retry_s: float = 0.0
+
+
+@attrs.define(eq=False)
+class _Pending:
+    message: Any
+    done: trio.Event = attrs.Factory(trio.Event)
+    answer: Any = None
+
+
+class Client:
+    """A session with a server, over as many connections as it takes. Made by `open_client`."""
+
+    def __init__(self, target: Target, store: ClientStore, *, remember: bool, backlog: int, backoff: Backoff) -> None:
+        self.target = target
+        self.store = store
+        self.backoff = backoff
+        self.welcome: m.Welcome | None = None
+        self.user = ""
+        self.channels: dict[str, m.ChannelInfo] = {}  # those one is a member of, as far as told
+        self.slot: Slot | None = None
+        self.credentials: Credentials | None = None
+        self.greeted = trio.Event()  # a server answered, and is the right one
+        self.wanted = trio.Event()  # credentials were given
+        self.account: str | None = None
+        self.trust: Callable[[Target, str, str | None], Awaitable[bool]] | None = None
+        self.ask_password: Callable[[str], Awaitable[str | None]] | None = None
+        self.on_status: Callable[[Status], None] = lambda status: None
+        self.status = Status(state="connecting")
+        self.retry_after: float | None = None
+        self.last_heard = 0.0
+        self._remember = remember
+        self._backlog = backlog
+        self._delivery = Delivery(backlog=backlog)
+        self._lanes: Lanes | None = None
+        self._outgoing: list[Any] = []
+        self._outgoing_ready = trio.Event()
+        self._ready = trio.Event()  # something for the reader
+        self._pending: dict[int, _Pending] = {}
+        self._pages: dict[int, str] = {}
+        self._next_id = 1
+        self._online = False
+        self._ended: Exception | None = None
+        self._ended_event = trio.Event()
+        self._state_changed = trio.Event()
+        self._put_lock = trio.Lock()
+        self._unsaved = trio.Event()
+        self._current: Any = None  # what the reader is at
+        self._reading = False
+        self._nursery: trio.Nursery | None = None
+
+    # ------------------------------------------------------------ sessions
+
+    @property
+    def has_session(self) -> bool:
+        """Whether there is a session to go on with, online or not."""
+        return self._online or bool(self.slot is not None and self.slot.session.get("token"))
+
+    @property
+    def online(self) -> bool:
+        return self._online
+
+    @property
+    def prefix(self) -> str:
+        return self.welcome.prefix if self.welcome is not None else "//"
+
+    @property
+    def pending(self) -> list[Item]:
+        """Own texts that are not acknowledged."""
+        return self._lanes.pending if self._lanes is not None else []
+
+    async def register(self, name: str, password: str, *, invite: str | None = None, color: str | None = None) -> None:
+        """Make an account and open a session. *Raises* ChatError: name_taken, bad_name, forbidden …"""
+        invite = invite if invite is not None else self.target.invite
+        await self._enter(Credentials(name=name, password=password, register=True, invite=invite, color=color))
+
+    async def login(self, name: str, password: str) -> None:
+        """Open a session. *Raises* ChatError: unauthorized, rate_limited …"""
+        await self._enter(Credentials(name=name, password=password))
+
+    async def wait_online(self) -> None:
+        """Until a session is open. *Raises* what ended the client."""
+        while not self._online:
+            self._check()
+            event = self._state_changed = trio.Event()
+            await event.wait()
+
+    async def logout(self, *, everywhere: bool = False) -> None:
+        """End the session for good; the outbox and the cursors stay on disk."""
+        await self.request(m.Logout(id=0, everywhere=everywhere or None))
+        self.end(SessionLost("logged out"))
+
+    # ------------------------------------------------------------ requests
+
+    async def request(self, message: Any) -> Any:
+        """Send a request and return its answer; its id is given here. A broken connection is waited out, and the request repeated.
+
+        *Raises* ChatError for an `error`; `Disconnected` for a password, logout or answer whose connection broke.
+        """
+        self._check()
+        pending = _Pending(message)
+        number = self.number()
+        self._pending[number] = pending
+        try:
+            if self._online:
+                self.post(attrs.evolve(message, id=number))
+            await pending.done.wait()
+        finally:
+            del self._pending[number]
+        if isinstance(pending.answer, Exception):
+            raise pending.answer
+        if isinstance(pending.answer, m.Error):
+            raise error_of(pending.answer)
+        return pending.answer
+
+    async def post_text(self, to: str, text: str, *, reply_to: int | None = None) -> Sending:
+        """Take a text for ``#channel`` or ``@user``: on return it is on disk and will be sent, whatever happens.
+
+        *Raises* OSError when the disk does not take it: then it is not sent.
+        """
+        self._check()
+        if self.slot is None or self._lanes is None:
+            raise RuntimeError("log in before sending")
+        if to[:1] not in "#@" or len(to) < 2:
+            raise ValueError(f"expected #channel or @user, not {to!r}")
+        sending = Sending(Item(cid=new_cid(), to=to, text=text, reply_to=reply_to))
+        async with self._put_lock:  # in the order of the calls
+            await trio.to_thread.run_sync(self.slot.outbox.put, sending.item)
+            self._lanes.add(sending)
+        return sending
+
+    async def send(self, to: str, text: str, *, reply_to: int | None = None) -> m.Ack | m.Result:
+        """`post_text`, and wait until it is stored. Result where the text was a command. *Raises* ChatError: definitely not stored."""
+        sending = await self.post_text(to, text, reply_to=reply_to)
+        return await sending.outcome()
+
+    async def join(self, channel: str, password: str | None = None) -> m.Ok:
+        answer: m.Ok = await self.request(m.Join(id=0, channel=channel.removeprefix("#"), password=password))
+        return answer
+
+    async def leave(self, channel: str) -> m.Ok:
+        answer: m.Ok = await self.request(m.Leave(id=0, channel=channel.removeprefix("#")))
+        return answer
+
+    async def command(self, text: str, *, channel: str | None = None) -> m.Result:
+        """Run a command of the server; with a cid, so that a repetition after a broken connection does nothing twice."""
+        where = channel.removeprefix("#") if channel is not None else None
+        answer: m.Result = await self.request(m.Command(id=0, cid=new_cid(), channel=where, text=text))
+        return answer
+
+    async def members(self, channel: str) -> Any:
+        return (await self.request(m.Members(id=0, channel=channel.removeprefix("#")))).data
+
+    async def history(self, conv: str, *, limit: int, after: int | None = None, before: int | None = None) -> list[Any]:
+        """A page of the records of *conv*, ascending."""
+        page = await self.request(m.HistoryRequest(id=0, conv=conv, limit=limit, after=after, before=before))
+        return [record for _, record in page_records(page)]
+
+    # ------------------------------------------------------------ notices
+
+    def notices(self) -> "Client":
+        """``async for notice in client.notices()``: one reader. Per conversation every record in order, once, without a gap.
+
+        What the reader finished with (asked for the next) is noted on disk, unless the client was opened with remember=False.
+        Ends when the session was replaced or logged out. *Raises* what else ended the client.
+        """
+        self._reading = True
+        self._fill()
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._finished()
+        while not len(self._delivery):
+            self._fill()
+            if self._ended is not None:
+                if isinstance(self._ended, SessionLost):
+                    raise StopAsyncIteration
+                raise self._ended
+            self._ready = trio.Event()
+            await self._ready.wait()
+        await trio.lowlevel.checkpoint()
+        self._current = self._delivery.take()
+        self._fill()
+        return self._current
+
+    def head(self, conv: str) -> int:
+        """The last seq of a conversation that was handed to the reader's queue; 0 when it is unknown."""
+        cursor = self._delivery.cursors.get(conv)
+        return cursor[1] - 1 if cursor is not None else 0
+
+    @property
+    def conversations(self) -> list[str]:
+        return sorted(self._delivery.cursors)
+
+    def _finished(self) -> None:
+        if self._current is not None and self._delivery.consumed(self._current):
+            self._unsaved.set()
+        self._current = None
+
+    # ------------------------------------------------------------ for keep_connected
+
+    def post(self, message: Any) -> int:
+        """Queue a message for the writer; what has an id 0 gets one. Does not wait: what is queued is bounded by who waits for answers."""
+        if getattr(message, "id", None) == 0:
+            message = attrs.evolve(message, id=self.number())
+        self._outgoing.append(message)
+        self._outgoing_ready.set()
+        return getattr(message, "id", 0)
+
+    def number(self) -> int:
+        """A request id that was not used yet."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    async def outgoing(self) -> list[Any]:
+        await self._outgoing_ready.wait()
+        self._outgoing_ready = trio.Event()
+        messages, self._outgoing = self._outgoing, []
+        return messages
+
+    def take_slot(self, slot: Slot) -> None:
+        assert self._nursery is not None
+        self.slot = slot
+        if self._remember:
+            self._delivery = Delivery(slot.load_cursors(), backlog=self._backlog)
+        self._lanes = Lanes(slot.outbox, self.post, self._later)
+        self._nursery.start_soon(self._save_cursors)
+
+    def forget_credentials(self) -> None:
+        """They were refused; the next ones may come."""
+        self.credentials = None
+        self.wanted = trio.Event()
+
+    @property
+    def cursors(self) -> dict[str, tuple[str, int]]:
+        return self._delivery.cursors
+
+    def session_open(self, answer: Any, *, replayed: bool) -> None:
+        """Token and session are on disk: from here on frames may go out."""
+        self.user = answer.user
+        self.channels = {info.channel: info for info in answer.channels}
+        self._delivery.opened(answer.heads, complete=not replayed)
+        self._online = True
+        for number, pending in self._pending.items():
+            self.post(attrs.evolve(pending.message, id=number))
+        assert self._lanes is not None
+        self._lanes.online()
+        self._fill()
+        self.tell(Status(state="online"))
+        self._ready.set()
+
+    def connection_lost(self) -> None:
+        self._online = False
+        self._outgoing.clear()
+        self._pages.clear()
+        self._delivery.unasked()
+        if self._lanes is not None:
+            self._lanes.offline()
+        for pending in self._pending.values():
+            if pending.message.type in NOT_REPEATED:
+                pending.answer = Disconnected("the connection broke before the answer")
+                pending.done.set()
+
+    def tell(self, status: Status) -> None:
+        self.status = status
+        self._state_changed.set()
+        self.on_status(status)
+
+    def end(self, error: Exception) -> None:
+        """No more connection: whoever waits gets *error*."""
+        if self._ended is None:
+            self._ended = error
+            self._ended_event.set()
+        for pending in self._pending.values():
+            if not pending.done.is_set():
+                pending.answer = self._ended
+                pending.done.set()
+        if self._lanes is not None:
+            self._lanes.fail(self._ended)
+        if self.credentials is not None:
+            self.credentials.settle(self._ended)
+        self.greeted.set()
+        self._ready.set()
+        self.tell(Status(state="ended", why=str(self._ended)))
+
+    @property
+    def ended(self) -> Exception | None:
+        return self._ended
+
+    # ------------------------------------------------------------ what comes from the server
+
+    def dispatch(self, notice: Any) -> None:
+        """Take one notice; never waits."""
+        match notice:
+            case m.Ack():
+                self._acknowledged(notice)
+            case m.Pong():
+                pass
+            case m.Ping():
+                self.post(m.Pong(id=notice.id))
+            case m.HistoryPage() if notice.id in self._pages:
+                conv = self._pages.pop(notice.id)
+                self._delivery.page(conv, notice.epoch, self._seen(page_records(notice)), more=notice.more, last_seq=notice.last_seq)
+            case m.Error() if notice.id in self._pages:
+                self._page_refused(self._pages.pop(notice.id), notice)
+            case m.Ok() | m.Result() | m.HistoryPage() | m.Error():
+                self._answered(notice)
+            case m.Heads():
+                self._delivery.heads(notice.heads)
+            case m.Gap():
+                self._delivery.gap(notice.conv, notice.before)
+            case m.HistoryReset():
+                self._delivery.reset(notice)
+            case m.Removed():
+                self.channels.pop(notice.conv.removeprefix("#"), None)
+                self._delivery.removed(notice)
+            case m.Closing():
+                self.retry_after = notice.retry_after
+                self._delivery.control(notice)
+            case m.Replaced():
+                self._delivery.control(notice)
+                self.end(SessionLost("another client took over this session"))
+            case m.Presence() | m.Lagging():
+                self._delivery.control(notice, droppable=True)
+            case _ if getattr(notice, "seq", None) and getattr(notice, "conv", None) and getattr(notice, "epoch", None):
+                self._seen([(notice.seq, notice)])
+                self._delivery.record(notice)
+            case _:
+                self._delivery.control(notice)
+        self._fill()
+        if len(self._delivery):
+            self._ready.set()
+
+    def _acknowledged(self, ack: m.Ack) -> None:
+        assert self._lanes is not None
+        record = self._lanes.acknowledged(ack)
+        if record is not None:
+            text = record.text[1:] if record.text.startswith("\\" + self.prefix_of(ack.conv)) else record.text
+            record = attrs.evolve(record, from_=self.user, text=text)
+            (self._delivery.outside_the_order if ack.dup else self._delivery.record)(record)
+        self._lanes.answered(ack)
+
+    def prefix_of(self, conv: str) -> str:
+        """The command prefix in a conversation."""
+        info = self.channels.get(conv.removeprefix("#"))
+        return (info.prefix if info is not None else None) or self.prefix
+
+    def _answered(self, answer: Any) -> None:
+        if self._lanes is not None and self._lanes.answered(answer):
+            return
+        pending = self._pending.get(answer.id)
+        if pending is None:
+            if isinstance(answer, m.Error):
+                self._delivery.control(answer)
+            return
+        if isinstance(answer, m.Ok) and answer.conv is not None:
+            if isinstance(pending.message, m.Join) and answer.epoch is not None:
+                self._delivery.joined(answer.conv, answer.epoch, max(answer.seq or 0, answer.last_seq or 0))
+                name = answer.conv.removeprefix("#")
+                self.channels[name] = m.ChannelInfo(channel=name, topic=answer.topic or "", role=answer.role or "member")
+            elif isinstance(pending.message, m.Leave):
+                self.channels.pop(answer.conv.removeprefix("#"), None)
+                self._delivery.left(answer.conv)
+        pending.answer = answer
+        pending.done.set()
+
+    def _seen(self, records: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        for _, record in records:
+            if isinstance(record, m.Message) and record.cid is not None and self._lanes is not None:
+                self._lanes.seen(record)
+            elif isinstance(record, m.Topic) and (info := self.channels.get(record.conv.removeprefix("#"))) is not None:
+                self.channels[info.channel] = attrs.evolve(info, topic=record.text)
+        return records
+
+    # ------------------------------------------------------------ private
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise self._ended
+
+    async def _enter(self, credentials: Credentials) -> None:
+        self._check()
+        if self._online:
+            raise RuntimeError("there is a session already")
+        self.credentials = credentials
+        self.wanted.set()
+        await credentials.done.wait()
+        if credentials.error is not None:
+            raise credentials.error
+
+    def _fill(self) -> None:
+        """Ask for the pages that lack; without a reader there is no hurry."""
+        if not self._online or not self._reading:
+            return
+        for conv, after in self._delivery.wants():
+            self._pages[self.post(m.HistoryRequest(id=0, conv=conv, after=after, limit=500))] = conv
+
+    def _page_refused(self, conv: str, error: m.Error) -> None:
+        if error.code in ("forbidden", "not_found", "bad_request", "unsupported"):
+            self._delivery.never(conv)
+        else:
+            self._later(error.retry_after or 1.0, lambda: self._delivery.unasked(conv))
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await trio.sleep(delay_s)
+            action()
+            self._fill()
+
+        assert self._nursery is not None
+        self._nursery.start_soon(wait)
+
+    async def _save_cursors(self) -> None:
+        assert self.slot is not None
+        while self._remember:
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            with suppress(OSError):  # a full disk: after a crash some is shown twice
+                await trio.to_thread.run_sync(self.slot.save_cursors, self._delivery.consumed_cursors)
+            await trio.sleep(SAVE_EVERY_S)
+
+    def start(self, nursery: trio.Nursery, account: str | None) -> None:
+        self._nursery = nursery
+        self.account = account
+        if account is not None:
+            self.take_slot(self.store.open_slot(self.target.key, account))
+        nursery.start_soon(keep_connected, self)
+
+    def close(self, *, clean: bool) -> None:
+        """*clean*: the reader ended of its own will, so it is done with what it had last."""
+        if clean:
+            self._finished()
+        if self.slot is not None:
+            if self._remember:
+                with suppress(OSError):
+                    self.slot.save_cursors(self._delivery.consumed_cursors)
+            self.slot.close()
+
+
+@asynccontextmanager
+async def open_client(
+    target: Target | str,
+    *,
+    store: ClientStore,
+    account: str | None = None,
+    remember: bool = True,
+    backlog: int = 50,
+    backoff: Backoff | None = None,
+    trust: Callable[[Target, str, str | None], Awaitable[bool]] | None = None,
+    ask_password: Callable[[str], Awaitable[str | None]] | None = None,
+    on_status: Callable[[Status], None] | None = None,
+) -> AsyncIterator[Client]:
+    """Connect to *target* and keep connected, trying for as long as it takes; the body runs once a server answered.
+
+    With *account* a session of it that is kept on disk is resumed; without, or when there is none, `login` or `register`.
+    *trust* (target, fingerprint shown, pin known before) decides about a server that is new, or whose join line names another
+    key than the pin; without it such a server is refused. *ask_password* is asked when a session cannot be resumed.
+    *remember* False: start at the heads, and leave the cursors on disk alone.
+
+    *Raises* `UnknownServer`, `PinChanged`; ChatError where the server refuses the connection for good. *Waits* for the server.
+    """
+    parsed = parse_target(target) if isinstance(target, str) else target
+    limits = backoff or Backoff(most=2.0 if parsed.loopback else 20.0)
+    client = Client(parsed, store, remember=remember, backlog=backlog, backoff=limits)
+    client.trust = trust
+    client.ask_password = ask_password
+    client.on_status = on_status or client.on_status
+    clean = False
+    try:
+        async with trio.open_nursery() as nursery:
+            client.start(nursery, account)
+            await client.greeted.wait()
+            if client.ended is not None and not isinstance(client.ended, SessionLost):
+                nursery.cancel_scope.cancel()
+                raise client.ended
+            yield client
+            clean = True
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _single(group) from None
+    finally:
+        client.close(clean=clean)
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one error in groups of one: a nursery of ours is nobody else's business."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
