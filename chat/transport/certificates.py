@@ -1,0 +1,152 @@
+"""Certificates of the server: made at the first start, pinned by the fingerprint in a join line, replaced while running.
+
+A pin is of the public key, not of the certificate: a renewed certificate on the same key keeps every join line valid. So
+`make_self_signed` uses the key that is there, if one is.
+
+*Source*: contract section 7 (listen, first start); architecture section 5 (TLS); RFC 7469 section 2.4 (hash of the SPKI).
+"""
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import ipaddress
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+VALID_DAYS: Final = 3650
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all AEAD
+
+
+def make_self_signed(certificate: Path, key: Path, names: Iterable[str] = ()) -> None:
+    """Write a self-signed certificate for localhost, this host and *names* (host names or addresses), and its key (EC P-256).
+
+    A key file that exists is used and not written. Each file is written as a whole or not at all, the certificate last, so that a
+    certificate always has its key. *Raises* OSError when a file cannot be written, ValueError when the key cannot be read.
+    """
+    if key.exists():
+        private = _load_key(key)
+    else:
+        private = ec.generate_private_key(ec.SECP256R1())
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )  # fmt: skip
+        _write(key, pem, 0o600)
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))  # a client's clock may be late
+        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(names)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    _write(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Of a certificate (PEM, the first of a chain, or DER): SHA-256 of its public key, base64url without padding, 43 characters."""
+    parsed = x509.load_pem_x509_certificate(certificate) if b"-----BEGIN" in certificate else x509.load_der_x509_certificate(certificate)
+    info = parsed.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.urlsafe_b64encode(hashlib.sha256(info).digest()).rstrip(b"=").decode()
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A server's context: TLS 1.2 or newer, AEAD ciphers, no tickets, no renegotiation, ALPN for browsers.
+
+    Without tickets there is no session to resume with stolen ticket keys, and nothing is sent that the peer did not ask for.
+    *Raises* OSError when a file cannot be read, ValueError when it is no certificate, no key, or not the key of the certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])  # a native client names none, and needs none
+    _load(context, certificate, key)
+    return context
+
+
+def reload(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Use new files for new connections. A pair that does not work leaves *context* as it is. *Raises* as `server_context`."""
+    server_context(certificate, key)  # a context that has failed to load one half may keep the other
+    _load(context, certificate, key)
+
+
+def client_context() -> ssl.SSLContext:
+    """A client's context that checks no name and no authority: the caller compares `peer_fingerprint` with its pin."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    return context
+
+
+def peer_fingerprint(connection: ssl.SSLObject | ssl.SSLSocket) -> str:
+    """What the peer of a finished handshake showed (a `trio.SSLStream` will do). *Raises* ValueError when it showed none."""
+    shown = connection.getpeercert(binary_form=True)
+    if not shown:
+        raise ValueError("the peer showed no certificate")
+    return fingerprint(shown)
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for path in (certificate, key):
+        with path.open("rb"):  # OpenSSL's own error does not say which file
+            pass
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")  # or OpenSSL would ask on the terminal
+    except ssl.SSLError as exc:
+        raise ValueError(f"{certificate} and {key} are no certificate and its key: {exc.reason or exc}") from exc
+
+
+def _load_key(key: Path) -> CertificateIssuerPrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(key.read_bytes(), None)  # type: ignore[return-value]
+    except (ValueError, TypeError) as exc:
+        raise ValueError(f"{key} is no private key that can be used: {exc}") from exc
+
+
+def _alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
+    found: dict[str, x509.GeneralName] = {}
+    for name in ("localhost", "127.0.0.1", "::1", socket.gethostname(), *names):
+        try:
+            found[name] = x509.IPAddress(ipaddress.ip_address(name))
+        except ValueError:
+            with contextlib.suppress(ValueError):  # a host's own name need not be one that a certificate may have
+                found[name] = x509.DNSName(name)
+    return list(found.values())
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """As a whole or not at all, and on the disk before it has its name."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(handle, mode)
+            os.fsync(handle)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,340 @@
+"""Bytes on their way to one peer, and everything that is decided about a peer that reads too slowly.
+
+Theory. ``put`` is called once per recipient of every message, so it does almost nothing: it counts, appends the shared bytes and,
+once per flush, marks the outbox dirty. `FlushSet.flush` then makes one non-blocking send per dirty outbox. ``pending_bytes``
+counts all that waits anywhere on our side: whole frames here, the rest of a partial send, ciphertext that the kernel did not
+take. The transport tells with `sent` what left. From the count follows the policy, and nobody ever waits on an outbox but those
+who ask to (`wait_below`, `wait_not_lagging`):
+
+- over the soft limit a live notice is refused and the outbox is *lagging*: the peer is told so, further live notices are refused
+  until all is in the kernel, then ``on_drained`` is called;
+- over the hard limit, at the write deadline (the transport's pump measures it), or when all outboxes together are too large and
+  this one is the largest, it is *cut*: what waits is dropped but for the bytes already half sent, a last word is put, and
+  ``on_cut`` ends the connection. Memory is free at once, whatever the peer does.
+
+Flushing is explicit: who puts, flushes (`FlushSet.flush` for many recipients, ``transport.flush_nowait`` for one).
+
+*Source*: contract section 3 (slow reader) and section 7 (output); architecture section 1 (how bytes leave).
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from chat.log import get_logger
+
+TAKE_BYTES: Final = 128 * 1024  # the most that is joined for one send: a stalled peer's shared bytes are copied up to here, not more
+
+log = get_logger("transport.outbox")
+
+
+@attrs.frozen(kw_only=True)
+class OutboxLimits:
+    soft_bytes: int = 512 * 1024
+    hard_bytes: int = 1024 * 1024
+    write_deadline_s: float = 10.0
+
+
+class Carrier(Protocol):
+    """What an outbox needs of its transport."""
+
+    def flush_nowait(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@attrs.define(eq=False)
+class Outbox:
+    """One peer's queue of framed bytes.
+
+    ``lagging_frame`` and ``cut_frame`` are what a slow peer is told (framed), when live notices stop and when it is cut.
+    """
+
+    limits: OutboxLimits
+    flush_set: "FlushSet"
+    _pool: "OutboxPool"
+    lagging_frame: bytes = b""
+    cut_frame: bytes = b""
+    carrier: Carrier | None = None  # the transport; None before it is there and after it closed
+    on_drained: Callable[[], None] | None = None
+    on_cut: Callable[[str], None] | None = None
+    pending_bytes: int = 0
+    lagging: bool = False
+    sealed: bool = False
+    cut_code: str | None = None
+    chunks: list[bytes] = attrs.Factory(list)  # the transport's to take from, with `take`
+    dirty: bool = False
+    pooled_bytes: int = 0  # what the pool has counted of this one
+    _mark: "Callable[[Outbox], None]" = attrs.field(init=False)
+    _soft_bytes: int = attrs.field(init=False)
+    _moved: trio.Event | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._mark = self.flush_set.mark  # three lookups less in `put`
+        self._soft_bytes = self.limits.soft_bytes
+
+    # ------------------------------------------------------------ for who sends
+
+    def put(self, data: bytes) -> bool:
+        """Queue a live notice. *Returns* False when it was not taken: the peer lags, or the outbox is sealed."""
+        if self.lagging or self.sealed:
+            return False
+        pending = self.pending_bytes + len(data)
+        if pending > self._soft_bytes:
+            return self._put_over(data)
+        self.pending_bytes = pending
+        self.chunks.append(data)
+        if not self.dirty:
+            self.dirty = True
+            self._mark(self)
+        return True
+
+    def put_always(self, data: bytes) -> None:
+        """Queue an answer, an ack or a control notice. Over the hard limit the peer is cut; nothing is put into a sealed outbox."""
+        if self.sealed:
+            return
+        if self.pending_bytes + len(data) > self.limits.hard_bytes:
+            self._flush_now()
+            if self.sealed or self.pending_bytes + len(data) > self.limits.hard_bytes:
+                self.cut("slow_consumer")
+                return
+        self._queue(data)
+
+    def seal(self) -> None:
+        """Take nothing more. What waits still goes out. Who waits in `wait_below` or `wait_not_lagging` gets ClosedResourceError."""
+        self.sealed = True
+        self.wake()
+
+    def cut(self, code: str) -> None:
+        """Give this peer up: drop what waits, put the last word, seal, and tell the connection. Once."""
+        if self.cut_code is not None or self.carrier is None:
+            return
+        self.cut_code = code
+        self.drop()
+        if self.cut_frame:
+            self._queue(self.cut_frame)
+        self.seal()
+        self._pool.count(self)
+        log.info("peer_cut", code=code)
+        if not self._call(self.on_cut, code):
+            self.carrier.abort()
+
+    async def wait_below(self, n_bytes: int) -> None:
+        """Wait until at most *n_bytes* wait: for who reads a long answer from the store. *Raises* ClosedResourceError when sealed."""
+        await trio.lowlevel.checkpoint()
+        while not self.sealed and self.pending_bytes > n_bytes:
+            await self.wait_moved()
+        self._check_open()
+
+    async def wait_not_lagging(self) -> None:
+        """Wait until a lagging peer has taken all. *Raises* ClosedResourceError when sealed."""
+        await trio.lowlevel.checkpoint()
+        while not self.sealed and self.lagging:
+            await self.wait_moved()
+        self._check_open()
+
+    # ------------------------------------------------------------ for the transport
+
+    def take(self) -> bytes:
+        """Take whole chunks off the front, about `TAKE_BYTES` (one chunk at least), b"" when there are none. They stay counted."""
+        chunks = self.chunks
+        if len(chunks) == 1:
+            data = chunks[0]
+            chunks.clear()
+            return data
+        if self.pending_bytes <= TAKE_BYTES:
+            data = b"".join(chunks)
+            chunks.clear()
+            return data
+        size, n = 0, 0
+        while n < len(chunks) and (not n or size + len(chunks[n]) <= TAKE_BYTES):
+            size += len(chunks[n])
+            n += 1
+        data = b"".join(chunks[:n])
+        del chunks[:n]
+        return data
+
+    def held(self, n_bytes: int) -> None:
+        """The transport holds *n_bytes* of its own making (ciphertext, a key update) that the kernel did not take."""
+        self.pending_bytes += n_bytes
+        if self.pending_bytes > self.limits.hard_bytes + TAKE_BYTES:  # room for what is counted twice while it is encrypted
+            self.cut("slow_consumer")
+
+    def sent(self, n_bytes: int) -> None:
+        """*n_bytes* of what was counted are in the kernel (or were encrypted, when the ciphertext is counted by `held`)."""
+        self.pending_bytes -= n_bytes
+        if self.lagging or self.pooled_bytes or self._moved is not None:
+            self._settle()
+
+    def stuck(self) -> None:
+        """A send left something behind: from now on what waits counts to the sum of all."""
+        self._pool.count(self)
+
+    def drop(self) -> None:
+        """Forget the frames that wait here; bytes that the transport has taken stay counted."""
+        self.pending_bytes -= sum(map(len, self.chunks))
+        self.chunks.clear()
+        self.wake()
+
+    def close(self) -> None:
+        """The transport is closed: forget everything and everybody."""
+        self.chunks.clear()
+        self.pending_bytes = 0
+        self._pool.count(self)
+        self.seal()
+        self.carrier = self.on_cut = self.on_drained = None
+
+    # ------------------------------------------------------------ inside
+
+    def _put_over(self, data: bytes) -> bool:
+        """The soft limit is reached: by what the peer did not take, or only by a burst that was not flushed yet?"""
+        self._flush_now()
+        if self.sealed or self.lagging:
+            return False
+        if self.pending_bytes and self.pending_bytes + len(data) > self._soft_bytes:
+            self.lagging = True
+            if self.lagging_frame:
+                self.put_always(self.lagging_frame)
+            return False
+        self._queue(data)
+        return True
+
+    def _settle(self) -> None:
+        self._pool.count(self)
+        self.wake()
+        if self.lagging and self.pending_bytes == 0:
+            self.lagging = False
+            self._call(self.on_drained)
+
+    def _queue(self, data: bytes) -> None:
+        self.pending_bytes += len(data)
+        self.chunks.append(data)
+        if not self.dirty:
+            self.dirty = True
+            self._mark(self)
+
+    def _flush_now(self) -> None:
+        if self.carrier is not None:
+            self.carrier.flush_nowait()
+
+    def _call(self, callback: Callable[..., None] | None, *args: str) -> bool:
+        """Call the connection's callback; its exception ends that connection and not the router that flushes. *Returns* done."""
+        if callback is None:
+            return False
+        try:
+            callback(*args)
+        except Exception:
+            log.exception("outbox_callback_failed")
+            if self.carrier is not None:
+                self.carrier.abort()
+        return True
+
+    async def wait_moved(self) -> None:
+        """Wait until something left, was dropped or sealed, or a pump ended."""
+        if self._moved is None:
+            self._moved = trio.Event()
+        await self._moved.wait()
+
+    def wake(self) -> None:
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
+
+    def _check_open(self) -> None:
+        if self.sealed:
+            raise trio.ClosedResourceError("the outbox is sealed")
+
+
+@attrs.define(eq=False)
+class OutboxPool:
+    """What waits in all outboxes together, and its cap: over it the largest is cut, until the sum is below.
+
+    Counted are outboxes that a flush could not empty, so `Outbox.put` has no share in it; between a put and the next flush the
+    bytes are shared by all recipients anyway.
+    """
+
+    total_limit: int
+    total_bytes: int = 0
+    _waiting: set[Outbox] = attrs.Factory(set)
+
+    def count(self, outbox: Outbox) -> None:
+        pending = outbox.pending_bytes
+        self.total_bytes += pending - outbox.pooled_bytes
+        outbox.pooled_bytes = pending
+        if not pending:
+            self._waiting.discard(outbox)
+            return
+        self._waiting.add(outbox)
+        while self.total_bytes > self.total_limit:
+            largest = max((one for one in self._waiting if one.cut_code is None), key=_pending, default=None)
+            if largest is None:
+                return  # all are cut, and what they still hold is small and ends in seconds
+            largest.cut("slow_consumer")
+
+
+def _pending(outbox: Outbox) -> int:
+    return outbox.pooled_bytes
+
+
+class Encryptor(Protocol):
+    """A transport whose bytes are made by a task: TLS."""
+
+    async def encrypt(self) -> bool: ...
+
+    def abort(self) -> None: ...
+
+
+@attrs.define(eq=False)
+class FlushSet:
+    """The dirty outboxes. `flush` is called by the router once per routed batch; `run` is the one task that encrypts.
+
+    Encrypting goes through ``SSLStream.send_all``, which is async though our stream below it never waits, and which breaks the
+    stream when it is cancelled: so one task that no connection's cancel scope reaches does it for all, one slice each in turn.
+    """
+
+    dirty: list[Outbox] = attrs.Factory(list)
+    mark: Callable[[Outbox], None] = attrs.field(init=False)
+    _encryptors: list[Encryptor] = attrs.Factory(list)
+    _wanted: trio.Event = attrs.Factory(trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self.mark = self.dirty.append
+
+    def flush(self) -> None:
+        """One non-blocking send for every dirty outbox (TLS: handed to `run`). Never waits, never raises."""
+        if not self.dirty:
+            return
+        batch = self.dirty.copy()
+        self.dirty.clear()
+        for outbox in batch:
+            outbox.dirty = False
+            if outbox.carrier is not None:
+                outbox.carrier.flush_nowait()
+
+    def encrypt_soon(self, transport: Encryptor) -> None:
+        self._encryptors.append(transport)
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Encrypt what waits, for ever. *If cancelled* the stream under way is broken: cancel it after the connections."""
+        while True:
+            await self._wanted.wait()
+            batch, self._encryptors = self._encryptors, []
+            self._wanted = trio.Event()
+            for transport in batch:
+                await _encrypt_one(self, transport)
+
+
+async def _encrypt_one(flush: FlushSet, transport: Encryptor) -> None:
+    try:
+        if await transport.encrypt():
+            flush.encrypt_soon(transport)
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+        transport.abort()
+    except Exception:
+        log.exception("encrypt_failed")
+        transport.abort()
+
+

@@ -1,0 +1,445 @@
+"""Frames over a TCP socket, plain or under TLS. What a transport is: `chat.transport.base`.
+
+Theory. The socket is a plain non-blocking one, since a wrapper object per connection would cost as much as all the rest. Reading
+is ``wait_readable``, then one ``recv``: a peer that is silent costs one system call per message, not two. Writing happens in
+`flush_nowait`, a plain call. What the kernel does not take stays in ``_unsent``, and the pump (a task in the connection's nursery
+that exists only then; `drain` takes its place where there is none) goes on when the kernel has room again.
+
+TLS is Trio's SSLStream over `_Kernel`, a stream whose ``send_all`` never waits: ciphertext that the kernel does not take is kept
+for the same pump. A stream that never waits would hide a slow reader, so plain bytes are encrypted only while less than
+`CIPHER_BYTES` of ciphertext wait, and plain and cipher bytes both count in the outbox. The reader may send as well (a key
+update, an alert); that counts too. `encrypt` is called by the flusher task alone (`FlushSet.run`).
+
+The write deadline is of what the peer's kernel took, not of what ours did: ours says "writable" only when a third of a buffer
+of up to 4 MiB is free, and a peer that reads a steady 50 KiB/s would seem dead. So the send queue's length (SIOCOUTQ) is asked.
+
+Ends. ``_eof``: the peer ended its side in order. ``_broken``: a send failed; the outbox is gone, and what the peer sent before may
+still be read. ``_closing``: `aclose` began, no more reading. ``_closed``: the descriptor is gone.
+"""
+
+import contextlib
+import fcntl
+import socket
+import ssl
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import attrs
+import trio
+from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+
+from chat.protocol.framing import LineFramer
+from chat.transport.base import Dialect, Peer
+from chat.transport.outbox import Outbox
+
+READ_BYTES: Final = 64 * 1024
+CIPHER_BYTES: Final = 64 * 1024
+LINGER_S: Final = 2.0  # how long a peer that we closed has to take the last word and close too
+LINGER_BYTES: Final = 1024 * 1024
+DEADLINE_BYTES_PER_S: Final = 1024
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+@attrs.define(eq=False, kw_only=True)
+class SocketTransport:
+    """What TCP and TLS share: reading, the pump, the end. *Owns* its socket."""
+
+    kind: ClassVar[str]
+    dialect: ClassVar[Dialect] = Dialect.LINES
+
+    _sock: socket.socket
+    peer: Peer
+    outbox: Outbox
+    _framer: LineFramer = attrs.field(alias="frame_limit", converter=LineFramer)
+    _received: bytes = b""  # read before somebody asked: by the door, or by `peek`
+    last_received: float = attrs.field(factory=trio.current_time)
+    start_pump: Callable[[Callable[[], Any]], Any] | None = None
+    _unsent: memoryview | None = None
+    _pumping: bool = False
+    _eof: bool = False
+    _broken: bool = False
+    _closing: bool = False
+    _closed: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox.carrier = self
+
+    @property
+    def frame_limit(self) -> int:
+        return self._framer.limit
+
+    @frame_limit.setter
+    def frame_limit(self, n_bytes: int) -> None:
+        self._framer.limit = n_bytes
+
+    # ------------------------------------------------------------ in
+
+    async def receive(self) -> list[bytes]:
+        framer = self._framer
+        while True:
+            if framer.error is not None:
+                raise framer.error
+            chunk = await self.receive_some()
+            if not chunk:
+                return []
+            if frames := framer.feed(chunk):
+                return frames
+
+    async def receive_some(self) -> bytes:
+        """Bytes as they come, for a transport above this one (WebSocket): b"" when the peer ended its side in order.
+
+        *Raises*, *Waits*, *If cancelled*: as `receive`.
+        """
+        if self._received:
+            data, self._received = self._received, b""
+            await checkpoint()
+            return data
+        return await self._read()
+
+    async def peek(self) -> bytes:
+        """Wait for bytes and keep them for `receive_some`. *Returns* all that is kept; unchanged when the peer ended its side."""
+        self._received += await self._read()
+        return self._received
+
+    async def _read(self) -> bytes:
+        raise NotImplementedError
+
+    async def _read_kernel(self) -> bytes:
+        while True:
+            if self._closing:
+                raise trio.ClosedResourceError
+            await wait_readable(self._sock)
+            if self._closing:
+                raise trio.ClosedResourceError
+            try:
+                data = self._sock.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise trio.BrokenResourceError(str(exc)) from exc
+            if data:
+                self.last_received = trio.current_time()
+                return data
+            if self._broken:  # after a reset that a send has met, recv sees a mere end
+                raise trio.BrokenResourceError("the peer is gone")
+            return b""
+
+    # ------------------------------------------------------------ out
+
+    def flush_nowait(self) -> None:
+        raise NotImplementedError
+
+    def _next_unsent(self) -> memoryview | None:
+        """What to send after ``_unsent``."""
+        raise NotImplementedError
+
+    def _send(self, data: bytes | memoryview) -> int:
+        """One send. *Returns* how much the kernel took, -1 when the peer is gone."""
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._broken = True
+            self._forget()
+            self.outbox.close()
+            return -1
+
+    def _forget(self) -> None:
+        self._unsent = None
+
+    def _push(self) -> int:
+        """Send what waits until the kernel is full. *Returns* how much went."""
+        total = 0
+        while (data := self._unsent) is not None:
+            n = self._send(data)
+            if n < 0:
+                break
+            self._unsent = data[n:] if n < len(data) else self._next_unsent()
+            total += n
+            self.outbox.sent(n)
+            if n < len(data):
+                break
+        return total
+
+    def _stuck(self) -> None:
+        """Something was left behind: it counts to the sum of all outboxes, and the pump is needed."""
+        self.outbox.stuck()
+        if self._unsent is not None and not self._pumping and self.start_pump is not None:
+            self._pumping = True
+            try:
+                self.start_pump(self._pump)
+            except RuntimeError:  # the connection's nursery has ended, and its `aclose` comes next
+                self._pumping = False
+
+    async def _pump(self) -> None:
+        """Send ``_unsent`` as the kernel takes it; cut the peer at the write deadline."""
+        outbox, window_s = self.outbox, self.outbox.limits.write_deadline_s
+        window_end = trio.current_time() + window_s
+        sent, queued = 0, self._kernel_queue()
+        try:
+            while self._unsent is not None:
+                with trio.move_on_at(window_end):
+                    try:
+                        await wait_writable(self._sock)
+                    except trio.ClosedResourceError:  # `abort`, or `aclose` waking the reader of the same descriptor
+                        await checkpoint()
+                if self._closed:
+                    return
+                sent += self._push()
+                if trio.current_time() < window_end or self._unsent is None:
+                    continue
+                still = self._kernel_queue()
+                if sent + queued - still < window_s * DEADLINE_BYTES_PER_S:
+                    if outbox.cut_code is not None:
+                        self.abort()
+                        return
+                    outbox.cut("slow_consumer")
+                window_end += window_s
+                sent, queued = 0, still
+        finally:
+            self._pumping = False
+            outbox.wake()  # a `drain` goes on in its stead when the pump was cancelled
+
+    def _kernel_queue(self) -> int:
+        """Bytes that our kernel holds and the peer's has not confirmed."""
+        if self._closed:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+    async def drain(self) -> None:
+        await checkpoint()
+        while self.outbox.pending_bytes:
+            self.flush_nowait()
+            if not self.outbox.pending_bytes:
+                return
+            if self._unsent is not None and not self._pumping:
+                self._pumping = True
+                await self._pump()
+            else:
+                await self.outbox.wait_moved()
+
+    # ------------------------------------------------------------ the end
+
+    async def aclose(self) -> None:
+        if self._closing:
+            await checkpoint()
+            return
+        self._closing = True
+        self.outbox.seal()
+        notify_closing(self._sock)  # wakes a reader; a pump goes on
+        try:
+            with trio.move_on_after(LINGER_S if self.outbox.cut_code else self.outbox.limits.write_deadline_s) as in_time:
+                await self.drain()
+                if not self._broken:
+                    await self._end()
+                    await self.drain()
+            if not (in_time.cancelled_caught or self._broken or self._closed):
+                with trio.move_on_after(LINGER_S):
+                    await self._linger()
+        finally:
+            self.abort()
+
+    async def _end(self) -> None:
+        """Say that nothing follows, where the protocol above TCP has a word for it."""
+
+    async def _linger(self) -> None:
+        """Close our side and read the rest: closing a socket with unread bytes resets it, and the last word would be lost."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            left = 0 if self._eof else LINGER_BYTES
+            while left > 0:
+                await wait_readable(self._sock)
+                data = self._sock.recv(READ_BYTES)
+                left = left - len(data) if data else 0
+        except (OSError, trio.ClosedResourceError):
+            pass
+
+    def abort(self) -> None:
+        if self._closed:
+            return
+        self._closing = self._closed = True
+        if self.outbox.pending_bytes:  # our kernel need not keep trying for a peer that does not read
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._forget()
+        self.outbox.close()
+        self.start_pump = None
+        notify_closing(self._sock)
+        self._sock.close()
+
+
+@attrs.define(eq=False, kw_only=True)
+class TcpTransport(SocketTransport):
+    """Frames as lines over plain TCP."""
+
+    kind: ClassVar[str] = "tcp"
+
+    async def _read(self) -> bytes:
+        data = await self._read_kernel()
+        self._eof = not data
+        return data
+
+    def flush_nowait(self) -> None:
+        outbox = self.outbox
+        while outbox.chunks and self._unsent is None:
+            data = outbox.take()
+            n = self._send(data)
+            if n == len(data):
+                outbox.sent(n)
+            elif n >= 0:
+                self._unsent = memoryview(data)[n:]
+                outbox.sent(n)
+        if self._unsent is not None:
+            self._stuck()
+
+    def _next_unsent(self) -> memoryview | None:
+        return memoryview(self.outbox.take()) if self.outbox.chunks else None
+
+
+class _Kernel(trio.abc.Stream):
+    """The stream below SSLStream: ``send_all`` gives the kernel what it takes, leaves the rest to the pump, and never waits."""
+
+    def __init__(self, received: bytes) -> None:
+        self.received = received
+        self.owner: TlsTransport | None = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self.received:
+            data, self.received = self.received, b""
+            await checkpoint()
+            return data
+        if self.owner is None:
+            raise trio.ClosedResourceError
+        return await self.owner.receive_cipher()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.owner is None:
+            raise trio.ClosedResourceError
+        self.owner.send_cipher(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await checkpoint()
+
+    async def aclose(self) -> None:
+        """Nothing: the transport closes the socket, when the close_notify is out."""
+        await checkpoint()
+
+
+@attrs.define(eq=False, kw_only=True)
+class TlsTransport(SocketTransport):
+    """Frames as lines under TLS. Made by `accept_tls`, which has shaken hands."""
+
+    kind: ClassVar[str] = "tls"
+
+    _kernel: _Kernel
+    _tls: "trio.SSLStream[_Kernel]"
+    _cipher: list[bytes] = attrs.Factory(list)  # made after _unsent and not sent yet
+    _cipher_bytes: int = 0  # of both
+    _queued: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox.carrier = self
+        self._kernel.owner = self
+
+    async def _read(self) -> bytes:
+        if self._closing:
+            raise trio.ClosedResourceError
+        data = await self._tls.receive_some()
+        self._eof = not data
+        return bytes(data)
+
+    async def receive_cipher(self) -> bytes:
+        if self._unsent is not None and self.start_pump is None and not self._pumping:
+            self._pumping = True  # in a handshake: the peer waits for these bytes, and nobody else sends them
+            await self._pump()
+        return await self._read_kernel()
+
+    def send_cipher(self, data: bytes) -> None:
+        """Give the kernel what it takes and keep the rest. *Raises* BrokenResourceError when the peer is gone."""
+        if self._closed or self._broken:
+            raise trio.BrokenResourceError("the peer is gone")
+        if self._unsent is not None:
+            self._cipher.append(data)
+            left = len(data)
+        else:
+            n = self._send(data)
+            if n < 0:
+                raise trio.BrokenResourceError("the peer is gone")
+            left = len(data) - n
+            if not left:
+                return
+            self._unsent = memoryview(data)[n:]
+        self._cipher_bytes += left
+        self.outbox.held(left)
+        self._stuck()
+
+    def flush_nowait(self) -> None:
+        if self.outbox.chunks and not self._queued and self._cipher_bytes < CIPHER_BYTES:
+            self._queued = True
+            self.outbox.flush_set.encrypt_soon(self)
+        if self._unsent is not None:
+            self._stuck()
+
+    async def encrypt(self) -> bool:
+        """Encrypt one slice. Called by the flusher task alone. *Returns* whether to call it again: more waits, and has room."""
+        self._queued = False
+        outbox = self.outbox
+        if self._closed or not outbox.chunks or self._cipher_bytes >= CIPHER_BYTES:
+            return False
+        data = outbox.take()
+        await self._tls.send_all(data)
+        if self._closed or self._broken:
+            return False
+        outbox.sent(len(data))
+        self._queued = bool(outbox.chunks) and self._cipher_bytes < CIPHER_BYTES
+        return self._queued
+
+    def _push(self) -> int:
+        n = super()._push()
+        if not self._broken:
+            self._cipher_bytes -= n
+            self.flush_nowait()
+        return n
+
+    def _next_unsent(self) -> memoryview | None:
+        if not self._cipher:
+            return None
+        data = b"".join(self._cipher)
+        self._cipher.clear()
+        return memoryview(data)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._cipher.clear()
+        self._cipher_bytes = 0
+
+    async def _end(self) -> None:
+        """close_notify."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._tls.aclose()
+
+    def abort(self) -> None:
+        super().abort()
+        self._kernel.owner = None  # or the garbage collector would have to free OpenSSL's buffers
+
+
+async def accept_tls(
+    context: ssl.SSLContext, hello: bytes, *, sock: socket.socket, peer: Peer, outbox: Outbox, frame_limit: int
+) -> TlsTransport:
+    """Shake hands as the server, *hello* being what was read already.
+
+    *Owns* the socket from the call on. *Raises* `trio.BrokenResourceError` when the peer does not speak TLS, or not ours.
+    *Waits* for the peer. *If cancelled*, or when it fails, the socket is closed.
+    """
+    kernel = _Kernel(hello)
+    tls = trio.SSLStream(kernel, context, server_side=True)
+    transport = TlsTransport(sock=sock, peer=peer, outbox=outbox, frame_limit=frame_limit, kernel=kernel, tls=tls)
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        transport.abort()
+        raise
+    return transport
