@@ -253,11 +253,12 @@ class Tell:
 
 @effect
 class CloseSessions:
-    """Close the live connections of an account with ``closing code``; ``but`` keeps one session."""
+    """Close the live connections of an account with ``closing code``: all, all ``but`` one session, or ``only`` one."""
 
     account: int
     code: str
     but: str | None = None
+    only: str | None = None
 
 
 Stored = (

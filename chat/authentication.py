@@ -1,0 +1,117 @@
+"""What a connection does before it asks the manager: everything about passwords and tokens that waits for a hash or for the store.
+
+Each function does the slow part in the connection's own task, then puts an item with what it found out into the inbox; the manager
+decides, and checks again what may have changed meanwhile.
+
+A private channel and one that does not exist are answered alike, in time too: both cost one hash when a password was given, none
+when not.
+"""
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from chat import accounts
+from chat.colors import parse_color
+from chat.errors import ChatError
+from chat.protocol import messages as m
+from chat.protocol import names
+from chat.rooms import decisions
+from chat.rooms import items as it
+
+if TYPE_CHECKING:
+    from chat.connection import Connection
+
+
+@attrs.define(kw_only=True)
+class Guard:
+    """Passwords, and what is counted against guessing them."""
+
+    passwords: accounts.Passwords
+    logins: accounts.Logins
+    registrations: accounts.Registrations
+
+
+async def register(conn: "Connection", request: m.Register) -> None:
+    """*Raises* ChatError bad_name, bad_request (password, colour), forbidden, name_taken, rate_limited, busy."""
+    services, desk = conn.services, conn.services.manager.desk
+    name = names.user_name(request.username)
+    accounts.password_bytes(request.password)
+    color = parse_color(request.color) if request.color is not None else None
+    invite = accounts.fold_invite(request.invite) if request.invite is not None else None
+    now_ms = desk.clock.now_ms()
+    services.guard.registrations.take(conn.transport.peer)
+    try:
+        decisions.check_registration(desk.state, desk.settings.registration, name, invite, now_ms)
+        password_hash = await services.guard.passwords.hash(request.password)
+        await _open(conn, it.Registration(id=request.id, name=name, password_hash=password_hash, color=color, invite=invite))
+    finally:
+        if not conn.account:
+            services.guard.registrations.give_back(conn.transport.peer)
+
+
+async def log_in(conn: "Connection", request: m.Login) -> None:
+    """*Raises* ChatError unauthorized (the same for a wrong name and a wrong password), rate_limited, busy."""
+    services = conn.services
+    try:
+        canonical = names.user_name(request.username).canonical
+    except ChatError:
+        canonical = request.username[:64]  # nobody's: but it costs the same
+    known = await services.store.credentials(canonical)
+    password_hash = known.password_hash if known is not None else None
+    if not await services.guard.logins.check(canonical, request.password, password_hash, conn.transport.peer) or known is None:
+        raise ChatError("unauthorized", "wrong name or password")
+    renewed = None
+    if services.guard.passwords.needs_rehash(known.password_hash):
+        renewed = await services.guard.passwords.hash(request.password)
+    await _open(conn, it.LoginVerified(id=request.id, account=known.account, renewed_hash=renewed))
+
+
+async def resume(conn: "Connection", request: m.Resume) -> None:
+    """Afterwards ``conn.replaying`` is set, or the refusal is out. *Raises* ChatError unauthorized."""
+    services = conn.services
+    token_hash = accounts.token_hash(request.token)
+    row = await services.store.session_by_token(token_hash)
+    if row is None or row.expires_ms <= services.manager.desk.clock.now_ms():
+        raise ChatError("unauthorized", "this session has ended; log in again")
+    if row.token == "stale":
+        await conn.ask(it.TokenReused(account=row.account, session=row.session))
+        raise ChatError("unauthorized", "this token was used before; the session was ended, log in again")
+    conn.cursors = request.cursors
+    await _open(conn, it.ResumeVerified(id=request.id, account=row.account, session=row.session, token_hash=token_hash))
+
+
+async def _open(conn: "Connection", item: it.Registration | it.LoginVerified | it.ResumeVerified) -> None:
+    """Ask for a session, and wait until the answer is out."""
+    conn.opening = trio.Event()
+    await conn.ask(item)
+    await conn.opening.wait()
+
+
+async def join(conn: "Connection", request: m.Join) -> None:
+    """A private channel's password is checked here. *Raises* ChatError rate_limited, busy."""
+    services, state = conn.services, conn.services.manager.desk.state
+    room = state.room(request.channel)
+    open_to_all = room is not None and (not room.private or conn.account in room.members)
+    if request.password is None or open_to_all:
+        await conn.ask(request)
+        return
+    known = room.password_hash if room is not None else None
+    version = room.password_version if room is not None else 0
+    key = "#" + (room.canonical if room is not None else request.channel)
+    right = await services.guard.logins.check(key, request.password, known, conn.transport.peer)
+    found = room.id if right and room is not None else None
+    await conn.ask(it.JoinVerified(id=request.id, channel=request.channel, room=found, password_version=version))
+
+
+async def change_password(conn: "Connection", request: m.PasswordChange) -> None:
+    """*Raises* ChatError forbidden (the old one is wrong), bad_request (the new one), rate_limited, busy."""
+    services, who = conn.services, conn.services.manager.desk.state.accounts[conn.account]
+    accounts.password_bytes(request.new)
+    known = await services.store.credentials(who.canonical)
+    password_hash = known.password_hash if known is not None else None
+    if not await services.guard.logins.check(who.canonical, request.old, password_hash, conn.transport.peer):
+        raise ChatError("forbidden", "the old password is wrong")
+    new_hash = await services.guard.passwords.hash(request.new)
+    await conn.ask(it.PasswordVerified(id=request.id, password_hash=new_hash))

@@ -1,0 +1,163 @@
+"""What a connection reads from the store by itself: pages of history, what it missed while it was away, its account's sessions.
+
+Long answers are written as the outbox drains: `Outbox.wait_below` first, so that they never trip its hard limit.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from chat.errors import ChatError
+from chat.protocol import messages as m
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms import notices
+from chat.rooms.membership import not_in
+from chat.store.base import HistoryRow
+
+if TYPE_CHECKING:
+    from chat.connection import Connection
+
+PAGE_ROWS: Final = 500
+PAGE_BYTES: Final = 256 * 1024  # of text: a page ends early there (contract, section 2)
+REPLAY_ROWS: Final = 500  # of one conversation; more is a gap (contract, section 4)
+
+
+async def _find(conn: "Connection", conv: str) -> tuple[int, str] | None:
+    """A conversation by its name: its number, and its name as this account sees it. None: a private one that nobody began yet.
+
+    *Raises* ChatError not_found, forbidden, bad_request.
+    """
+    state = conn.services.manager.desk.state
+    if conv.startswith("#"):
+        room = state.room(conv[1:])
+        if room is None or conn.account not in room.members:
+            raise not_in(room, conv[1:])
+        return room.id, room.conv
+    if not conv.startswith("@"):
+        raise ChatError("bad_request", "`conv` must begin with # (a channel) or @ (a person)")
+    other = state.find_account(conv[1:])
+    pair = fx.Pair.of(conn.account, other.id)
+    found = await conn.services.store.pair(pair.low, pair.high)
+    return (found.conv, "@" + other.name) if found is not None else None
+
+
+async def history(conn: "Connection", request: m.HistoryRequest) -> None:
+    """Answer with a page. *Raises* ChatError as `_find`, storage_unavailable. *Waits* for the store and for the outbox."""
+    found = await _find(conn, request.conv)
+    if found is None:
+        raise ChatError("not_found", f"nothing was said in {request.conv} yet")
+    conv, name = found
+    limit = min(request.limit, PAGE_ROWS)
+    store = conn.services.store
+    page = await store.history(conv, after=request.after, before=request.before, limit=limit, max_bytes=PAGE_BYTES)
+    rows = [_encode(conn, name, page.epoch, row) for row in page.rows]
+    await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
+    conn.put(
+        b'{"type":"history","id":%b,"conv":%b,"epoch":"%b","messages":[%b],"first_seq":%d,"last_seq":%d,"more":%b}'
+        % (
+            notices.json_bytes(request.id),
+            notices.json_bytes(name),
+            page.epoch.encode(),
+            b",".join(rows),
+            min(1, page.last_seq),
+            page.last_seq,
+            b"true" if page.more else b"false",
+        )
+    )
+    conn.services.flush()
+
+
+def _encode(conn: "Connection", name: str, epoch: str, row: HistoryRow) -> bytes:
+    cid = row.cid if row.author == conn.account else None
+    name_of = conn.services.manager.desk.state.name_of
+    return notices.record(name, epoch, row.seq, row.ts, row.kind, row.author, row.body, row.reply_to, cid, name_of)
+
+
+async def read(conn: "Connection", request: m.Read) -> None:
+    """Move the read marker. *Raises* ChatError as `_find`."""
+    found = await _find(conn, request.conv)
+    if found is None:
+        raise ChatError("not_found", f"nothing was said in {request.conv} yet")
+    await conn.ask(it.ReadMark(id=request.id, conv=found[0], seq=request.seq))
+
+
+async def sessions(conn: "Connection", request: m.Sessions) -> None:
+    """Answer with the account's sessions, the latest first."""
+    rows = await conn.services.store.sessions(conn.account)
+    data = [
+        {
+            "session": row.session,
+            "client": row.client,
+            "address": row.address,
+            "created": row.created_ms,
+            "seen": row.seen_ms,
+            "online": row.online,
+            "current": row.session == conn.session,
+        }
+        for row in sorted(rows, key=lambda row: -row.seen_ms)
+    ]
+    conn.tell(m.Ok(id=request.id, data=data))
+
+
+# ---------------------------------------------------------------- resume
+
+
+async def replay(conn: "Connection") -> None:
+    """Send what was missed since the cursors, then `resumed`; afterwards the connection is live. *Waits* for store and outbox.
+
+    *If cancelled*, or if the store fails: the client has part of it, and resumes again from where it is.
+    """
+    assert conn.replaying is not None
+    token, conversations = conn.replaying
+    router = conn.services.manager.desk.router
+    at = _start(conn, {router.conv_name(c.conv, conn.account): c for c in conversations})
+    while behind := router.finish_replay(conn, at):
+        for conv in behind:
+            at[conv] = await _stretch(conn, conv, at[conv])
+    desk = conn.services.manager.desk
+    account = desk.state.accounts[conn.account]
+    for conv in at:
+        if not router.is_in(conn.account, conv) and (name := router.conv_name(conv, conn.account)):
+            conn.put(conn.protocol.send(m.Removed(conv=name)))
+    conn.replaying = None
+    conn.fresh_token = True
+    conn.tell(
+        m.Resumed(
+            id=conn.protocol.pending_id or 0,
+            user=account.name,
+            session=conn.session,
+            resume_token=token,
+            heads=router.heads(conn.account),
+            channels=conn.services.list_channels(account),
+        )
+    )
+
+
+def _start(conn: "Connection", known: dict[str, fx.Conversation]) -> dict[int, int]:
+    """Where to begin: conversation → next seq. Tells about those that cannot be replayed."""
+    at: dict[int, int] = {}
+    for name, (epoch, next_seq) in conn.cursors.items():
+        c = known.get(name)
+        if c is None:
+            conn.put(conn.protocol.send(m.Removed(conv=name)))
+        elif epoch != c.epoch or next_seq > c.last_seq + 1:
+            conn.put(conn.protocol.send(m.HistoryReset(conv=name, epoch=c.epoch, last_seq=c.last_seq)))
+        elif c.last_seq + 1 - max(next_seq, 1) > REPLAY_ROWS:
+            conn.put(conn.protocol.send(m.Gap(conv=name, after=max(next_seq, 1) - 1, before=c.last_seq + 1)))
+            at[c.conv] = c.last_seq + 1
+        else:
+            at[c.conv] = max(next_seq, 1)
+    conn.cursors = {}
+    return at
+
+
+async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
+    """Send records from *next_seq* on, up to what the router has told others. Returns the next seq after them."""
+    router = conn.services.manager.desk.router
+    head, name = router.head(conv), router.conv_name(conv, conn.account)
+    page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=PAGE_ROWS, max_bytes=PAGE_BYTES)
+    await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
+    for row in page.rows:
+        conn.put(_encode(conn, name, page.epoch, row))
+        next_seq = row.seq + 1
+    conn.services.flush()
+    return next_seq

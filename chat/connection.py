@@ -1,0 +1,352 @@
+"""One connection: a socket, its nursery, and the task that reads it. It knows no rooms; what it reads goes into the manager's inbox.
+
+Theory of operation
+-------------------
+`Connection.run` is the reader and the owner of the nursery in which the transport's pump may start, so an idle connection is one task.
+Frames of one chunk are decoded in one go; the room requests among them reach the inbox as one envelope, and only work that waits
+(hashing a password, reading the store) is done here, in between: `chat.authentication` and `chat.catchup`.
+
+How a connection ends:
+
+- the peer half-closes, or the daemon drains (`stop`): reading stops; what was asked before is answered (a *barrier* through the inbox comes
+  back behind the last answer); then the socket is closed;
+- somebody ends it (`end`: revoked, replaced, too slow): the last word is put into the outbox, reading stops, the outbox drains;
+- the line is broken: nothing more is said.
+
+In every case `Manager.gone` is told by a plain call, and the session is held for the resume window.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from chat import authentication, catchup
+from chat.config import Limits
+from chat.errors import ChatError, RemoteProtocolError
+from chat.log import bind, get_logger
+from chat.protocol import messages as m
+from chat.protocol.connection import Connection as Protocol
+from chat.protocol.states import Role
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms import logins, texts
+from chat.rooms.manager import Manager
+from chat.rooms.state import Account
+from chat.transport.base import Dialect, Transport, framed
+
+log = get_logger("chat.connection")
+
+LOGIN_REQUESTS: Final = 20  # before a session (contract, section 7)
+FRAMES: Final[dict[Dialect, Callable[[bytes], bytes]]] = {dialect: partial(framed, dialect) for dialect in Dialect}
+CLOSE_S: Final = 10.0  # to answer what was asked and to drain, once a connection ends
+
+
+def _line(payload: bytes) -> bytes:
+    return payload + b"\n"
+
+
+FRAMES[Dialect.LINES] = _line
+
+
+@attrs.define(kw_only=True)
+class Services:
+    """What the daemon gives to its connections. ``limits`` may be exchanged while they run."""
+
+    manager: Manager
+    guard: authentication.Guard
+    store: Any
+    flush: Callable[[], None]
+    limits: Limits
+    welcome: Callable[[], m.Welcome]
+    now: Callable[[], float]
+    links: "set[Connection]" = attrs.Factory(set)
+    stopping: bool = False
+    retry_after: Callable[[], float] = lambda: 1.0  # seconds, jittered: not everybody at once
+
+    def list_channels(self, account: Account) -> list[m.ChannelInfo]:
+        return logins.list_channels(self.manager.desk, account)
+
+
+class Connection:
+    """See the module. Implements `chat.rooms.items.Connection`."""
+
+    def __init__(self, transport: Transport, services: Services) -> None:
+        self.transport: Final = transport
+        self.services: Final = services
+        self.outbox: Final = transport.outbox
+        self.frame: Final = FRAMES[transport.dialect]
+        self.protocol: Final = Protocol(Role.SERVER, text_bytes=services.limits.text_bytes)
+        self.account = 0
+        self.session = ""
+        self.client = ""
+        self.host: Final = transport.peer.host
+        self.fenced = False
+        self.skipped: Final[set[int]] = set()
+        self.since: Final = services.now()
+        self.pinged = False
+        self.opening: trio.Event | None = None  # the answer to a register, login or resume is out
+        self.replaying: tuple[str, list[fx.Conversation]] | None = None
+        self.fresh_token = False  # the client has not spoken since `resumed`
+        self.cursors: dict[str, tuple[str, int]] = {}  # of the resume that is being answered
+        self._reading = trio.CancelScope()
+        self._ended = False
+        self._commands_running = 0
+        self._quiet: trio.Event | None = None
+        self._requests = 0
+
+    # ------------------------------------------------------------ the task
+
+    async def run(self) -> None:
+        """Serve the connection until it ends; close the transport. *Owns* the transport.
+
+        *If cancelled*: the socket is closed at once.
+        """
+        services = self.services
+        self.outbox.on_cut = self._cut
+        self.outbox.on_drained = self._drained
+        bind(peer=self.host)
+        services.links.add(self)
+        try:
+            async with trio.open_nursery() as nursery:
+                self.transport.start_pump = nursery.start_soon
+                whole = False
+                with self._reading:
+                    whole = await self._read()
+                if (whole or services.stopping) and not self._ended:
+                    with trio.move_on_after(CLOSE_S):
+                        await self._settle()
+                    if services.stopping and not self._ended:
+                        self._say(m.Closing(code="shutting_down", retry_after=services.retry_after()))
+                await self.transport.aclose()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the line broke, or was cut, while something was being sent: over
+        finally:
+            services.links.discard(self)
+            services.manager.gone(self)
+            self.transport.abort()
+
+    async def _read(self) -> bool:
+        """Read until the peer says nothing more. Returns whether it ended in order (False: the line is broken)."""
+        transport, outbox, receive = self.transport, self.outbox, self.protocol.receive
+        while True:
+            if outbox.lagging:
+                await outbox.wait_not_lagging()
+            try:
+                frames = await transport.receive()
+            except RemoteProtocolError as error:
+                await self._fatal(error)
+                return True
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                return False
+            if not frames:
+                return True
+            self.pinged = False
+            await self._handle(receive(frames))
+            if self._ended:
+                return True
+
+    async def _handle(self, received: list[Any]) -> None:
+        batch: list[Any] = []
+        prefix = self.services.manager.desk.settings.prefix
+        for item in received:
+            if self.account and type(item) in IN_ROOMS and not (type(item) is m.Send and item.text.startswith(prefix)):
+                batch.append(item)
+                continue
+            if batch:
+                await self._submit(batch)
+                batch = []
+            if type(item) is not m.Pong:
+                await self._handle_here(item)
+                if self._ended:
+                    return
+        if batch:
+            await self._submit(batch)
+
+    async def _submit(self, batch: list[Any]) -> None:
+        if self.fresh_token:
+            self.fresh_token = False
+            batch = [it.Resumed(), *batch]
+        try:
+            self.services.manager.inbox.send_nowait((self, batch))
+        except trio.WouldBlock:
+            await self.services.manager.inbox.send((self, batch))
+
+    async def ask(self, item: Any) -> None:
+        """Put one item into the inbox, behind all that came before. *Waits* for room there."""
+        await self._submit([item])
+
+    async def _handle_here(self, item: Any) -> None:
+        """What waits, or concerns nobody else."""
+        try:
+            if not self.account:
+                await self._before_session(item)
+                return
+            match item:
+                case RemoteProtocolError():
+                    await self.ask(it.Malformed(error=item))
+                case m.Ping(id=id):
+                    self.tell(m.Pong(id=id))
+                case m.Send() | m.Command():
+                    await self._command(item)
+                case m.HistoryRequest():
+                    await catchup.history(self, item)
+                case m.Join():
+                    await authentication.join(self, item)
+                case m.Read():
+                    await catchup.read(self, item)
+                case m.PasswordChange():
+                    await authentication.change_password(self, item)
+                case m.Sessions():
+                    await catchup.sessions(self, item)
+                case _:
+                    raise ChatError("unsupported", f"{item.type} is not known here")
+        except ChatError as error:
+            self.refuse(item, error)
+
+    async def _command(self, request: m.Send | m.Command) -> None:
+        """A retry of a command must not be decided again: what it changed was applied the first time."""
+        if request.cid is not None and await self.services.store.known_cid(self.account, request.cid) is not None:
+            digest = texts.command_digest(self.services.manager.desk, request)
+            await self.ask(it.Retry(id=request.id, cid=request.cid, digest=digest))
+        else:
+            await self.ask(request)
+
+    async def _before_session(self, item: Any) -> None:
+        self._requests += 1
+        if self._requests > LOGIN_REQUESTS:
+            self.end(m.Closing(code="timeout"))
+            return
+        match item:
+            case RemoteProtocolError():
+                raise item
+            case m.Hello():
+                self.client = item.client[:64]
+                self.tell(self.services.welcome())
+            case m.Ping(id=id):
+                self.tell(m.Pong(id=id))
+            case m.Register():
+                await authentication.register(self, item)
+            case m.Login():
+                await authentication.log_in(self, item)
+            case m.Resume():
+                await authentication.resume(self, item)
+                if self.replaying is not None:
+                    await catchup.replay(self)
+        if self.account:
+            self.transport.frame_limit = self.services.limits.frame_bytes
+            bind(account=self.account)
+
+    async def _fatal(self, error: RemoteProtocolError) -> None:
+        """What the peer sent cannot be gone on from: answer what came before, say why, close."""
+        if self.account:
+            await self._settle()
+        self.tell(m.Error(code=error.code, message=error.message, id=error.id))
+        self.end(None)
+
+    # ------------------------------------------------------------ plain calls, from the rooms and from the ticker
+
+    def tell(self, message: Any) -> None:
+        """Put a message into the outbox, and see that it goes out."""
+        self._say(message)
+        self.services.flush()
+
+    def put(self, payload: bytes) -> None:
+        """Put an encoded answer into the outbox; the caller sees to the flush."""
+        self.outbox.put_always(self.frame(payload))
+
+    def _say(self, message: Any) -> None:
+        if not self._ended and not self.protocol.closed:
+            self.outbox.put_always(self.frame(self.protocol.send(message)))
+
+    def refuse(self, item: Any, error: ChatError) -> None:
+        """Answer one request with its refusal."""
+        id = error.id if isinstance(error, RemoteProtocolError) else getattr(item, "id", None)
+        cid = error.cid if isinstance(error, RemoteProtocolError) else getattr(item, "cid", None)
+        self.tell(m.Error(id=id, cid=cid, code=error.code, message=error.message, retry_after=error.retry_after))
+
+    def opened(self, message: m.SessionOpened) -> bytes:
+        self._opening_answered()
+        return self.protocol.send(message)
+
+    def login_failed(self, error: ChatError) -> None:
+        self.account, self.session = 0, ""
+        self._opening_answered()
+        self.tell(m.Error(id=self.protocol.pending_id, code=error.code, message=error.message, retry_after=error.retry_after))
+
+    def replay(self, token: str, conversations: list[fx.Conversation]) -> None:
+        self.replaying = (token, conversations)
+        self._opening_answered()
+
+    def _opening_answered(self) -> None:
+        if self.opening is not None:
+            self.opening.set()
+
+    def end(self, message: Any | None) -> None:
+        """Say *message*, take nothing more, and close once the outbox is empty. Idempotent."""
+        if self._ended:
+            return
+        if message is not None:
+            self._say(message)
+        self._ended = True
+        self.outbox.seal()
+        self._reading.cancel()
+        self.services.flush()
+
+    def stop(self) -> None:
+        """The daemon drains: read nothing more, answer what was read, say goodbye."""
+        self._reading.cancel()
+
+    def command_started(self) -> None:
+        self._commands_running += 1
+
+    def command_ended(self) -> None:
+        self._commands_running -= 1
+        if not self._commands_running and self._quiet is not None:
+            self._quiet.set()
+
+    def tick(self, now: float) -> None:
+        """Once a second: the deadline of the login, pings, silence."""
+        limits = self.services.limits
+        if not self.account:
+            if now - self.since > limits.login_s:
+                self.end(m.Closing(code="timeout"))
+            return
+        silent = now - self.transport.last_received
+        if silent > limits.idle_close_s:
+            self.end(m.Closing(code="timeout"))
+        elif silent > limits.idle_ping_s and not self.pinged:
+            self.pinged = True
+            self._say(m.Ping(id=0))
+
+    async def _settle(self) -> None:
+        """Wait until everything that was asked has been answered."""
+        while self._commands_running:
+            self._quiet = trio.Event()
+            await self._quiet.wait()
+        if self.account and not self.fenced:
+            reached = trio.Event()
+            await self.ask(it.Barrier(reached=reached.set))
+            await reached.wait()
+
+    # ------------------------------------------------------------ the outbox's calls
+
+    def _cut(self, code: str) -> None:
+        """Over the hard limit, or too slow for too long."""
+        log.info("connection_cut", code=code)
+        self._ended = True
+        self._reading.cancel()
+
+    def _drained(self) -> None:
+        self.services.manager.desk.router.unlag(self)
+        self.services.flush()
+
+
+IN_ROOMS: Final = frozenset({m.Send, m.Leave, m.Answer, m.Members, m.Commands, m.Logout})
+
+
+async def serve(services: Services, transport: Transport) -> None:
+    """The door's handler."""
+    await Connection(transport, services).run()

@@ -1,0 +1,270 @@
+"""Decisions: (state, who asks, what) → effects. Plain functions; each checks, then says what changes. None changes the state itself.
+
+All raise `ChatError`: forbidden, not_found, name_taken, bad_request. The manager applies the effects and hands them on. Requests of
+the protocol and commands come to the same functions, so that both have the same rules.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from chat.errors import ChatError
+from chat.protocol import names
+from chat.protocol.messages import ServerNotice
+from chat.rooms import effects as fx
+from chat.rooms.policy import SMALL_ROOM, outranks, require
+from chat.rooms.state import Account, Room, State
+
+ChannelPerm = Literal["owner", "moderator", "member"]
+ServerPerm = Literal["admin", "user"]
+
+EPOCH_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def new_epoch() -> str:
+    """12 characters of 62: 71 bits, so that two lineages never meet."""
+    return "".join(secrets.choice(EPOCH_ALPHABET) for _ in range(12))
+
+
+def new_id() -> int:
+    """A random id for an account or a room, 1 ≤ id < 2**53."""
+    return secrets.randbelow(2**53 - 1) + 1
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def check_registration(state: State, registration: str, name: names.Name, invite: str | None, now_ms: int) -> fx.ServerRole:
+    """May this name register with this invite? Returns the role that the account gets. Cheap: called before the password is hashed too."""
+    role: fx.ServerRole = "member"
+    if invite is not None:
+        found = state.invites.get(invite)
+        if found is None or (found.expires_ms is not None and found.expires_ms <= now_ms):
+            raise ChatError("forbidden", "this invite is not valid (any more); ask for a new one")
+        role = found.role
+    elif registration == "closed":
+        raise ChatError("forbidden", "this server takes no new accounts")
+    elif registration == "invite":
+        raise ChatError("forbidden", "this server takes new accounts by invite; ask somebody who is on it for one")
+    if not state.name_is_free(name):
+        raise ChatError("name_taken", f"the name {name.shown!r} is taken, or looks like one that is")
+    return role
+
+
+def register(
+    state: State,
+    *,
+    registration: str,
+    name: names.Name,
+    password_hash: str,
+    color: str | None,
+    invite: str | None,
+    default_channels: Sequence[str],
+    now_ms: int,
+) -> tuple[int, list[fx.Effect]]:
+    """Make an account, a member of the default channels; the server's owner becomes the owner of those that have none."""
+    role = check_registration(state, registration, name, invite, now_ms)
+    account = new_id()
+    effects: list[fx.Effect] = [
+        fx.CreateAccount(
+            account=account,
+            name=name.shown,
+            canonical=name.canonical,
+            skeleton=name.skeleton,
+            password_hash=password_hash,
+            color=color,
+            role=role,
+            at_ms=now_ms,
+        )
+    ]
+    if invite is not None:
+        effects.append(fx.UseInvite(code=invite))
+    effects += _into_default_channels(state, account, role, default_channels, now_ms)
+    return account, effects
+
+
+def _into_default_channels(
+    state: State, account: int, role: fx.ServerRole, default_channels: Sequence[str], now_ms: int
+) -> list[fx.Effect]:
+    rooms = [room for room in map(state.room, default_channels) if room is not None and account not in room.members]
+    return [
+        fx.PutMember(
+            room=room.id, account=account, role="owner" if role == "owner" and room.owner is None else "member", at_ms=now_ms
+        )
+        for room in rooms
+    ]
+
+
+def set_color(state: State, who: Account, color: str | None) -> list[fx.Effect]:
+    return [fx.SetColor(account=who.id, color=color)]
+
+
+def revoke_sessions(state: State, who: Account, but: str | None) -> list[fx.Effect]:
+    """End the account's sessions, ``but`` one, and close their connections."""
+    return [fx.DropSessions(account=who.id, but=but), fx.CloseSessions(account=who.id, code="unauthorized", but=but)]
+
+
+def change_password(state: State, who: Account, password_hash: str, session: str) -> list[fx.Effect]:
+    return [fx.SetPassword(account=who.id, password_hash=password_hash), *revoke_sessions(state, who, session)]
+
+
+# ---------------------------------------------------------------- channels
+
+
+def create_room(state: State, who: Account | None, name: names.Name, password_hash: str | None, now_ms: int) -> list[fx.Effect]:
+    """A channel; with a password it is private. Who made it owns it (None: the server made it, nobody is in it)."""
+    if not state.room_name_is_free(name):
+        raise ChatError("name_taken", f"the channel name {name.shown!r} is taken, or looks like one that is")
+    room = new_id()
+    effects: list[fx.Effect] = [
+        fx.CreateRoom(
+            room=room,
+            name=name.shown,
+            canonical=name.canonical,
+            skeleton=name.skeleton,
+            epoch=new_epoch(),
+            private=password_hash is not None,
+            password_hash=password_hash,
+            at_ms=now_ms,
+        )
+    ]
+    if who is not None:
+        effects.append(fx.PutMember(room=room, account=who.id, role="owner", at_ms=now_ms))
+        effects.append(fx.Append(conv=room, kind="joined", author=who.id, body={"user": who.id}))
+    return effects
+
+
+def delete_room(state: State, who: Account, room: Room, default_channels: Sequence[str]) -> list[fx.Effect]:
+    require("delete-channel", who, room)
+    if any(state.room(name) is room for name in default_channels):
+        raise ChatError("forbidden", f"{room.conv} is a default channel: everybody joins it; take it out of default_channels first")
+    return [fx.DeleteRoom(room=room.id)]
+
+
+def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
+    """Become a member; no effect for who is one. The password of a private room has been checked by the caller."""
+    if who.id in room.members:
+        return []
+    role: fx.RoomRole = "owner" if room.owner is None and not room.members else "member"
+    effects: list[fx.Effect] = [fx.PutMember(room=room.id, account=who.id, role=role, at_ms=now_ms)]
+    if len(room.members) < SMALL_ROOM:
+        effects.append(fx.Append(conv=room.id, kind="joined", author=who.id, body={"user": who.id}))
+    return effects
+
+
+def leave(state: State, who: Account, room: Room) -> list[fx.Effect]:
+    if who.id not in room.members:
+        raise ChatError("not_found", f"you are not in {room.conv}")
+    if room.members[who.id] == "owner" and len(room.members) > 1:
+        raise ChatError(
+            "forbidden",
+            f"{room.conv} is yours: hand it over first (set-user-perm <user> owner), or delete it (delete-channel {room.name})",
+        )
+    effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=who.id)]
+    if len(room.members) <= SMALL_ROOM:
+        effects.append(fx.Append(conv=room.id, kind="left", author=who.id, body={"user": who.id}))
+    return effects
+
+
+def set_topic(state: State, who: Account, room: Room, text: str) -> list[fx.Effect]:
+    require("topic", who, room)
+    return [
+        fx.SetTopic(room=room.id, text=text),
+        fx.Append(conv=room.id, kind="topic", author=who.id, body={"user": who.id, "text": text}),
+    ]
+
+
+def set_room_role(state: State, who: Account, room: Room, target: Account, role: fx.RoomRole, now_ms: int) -> list[fx.Effect]:
+    """Change a member's role. Making somebody the owner hands the channel over: the owner of before becomes a moderator."""
+    require("set-channel-role", who, room)
+    before = room.members.get(target.id)
+    if before is None:
+        raise ChatError("not_found", f"{target.name} is not in {room.conv}")
+    if before == role:
+        return []
+    if before == "owner":
+        raise ChatError("forbidden", f"{target.name} owns {room.conv}: make somebody else the owner instead")
+    effects: list[fx.Effect] = []
+    if role == "owner" and room.owner is not None:
+        effects += _role(room, room.owner, "moderator", who.id, now_ms)
+    return effects + _role(room, target.id, role, who.id, now_ms)
+
+
+def _role(room: Room, account: int, role: fx.RoomRole, by: int, now_ms: int) -> list[fx.Effect]:
+    return [
+        fx.PutMember(room=room.id, account=account, role=role, at_ms=now_ms),
+        fx.Append(conv=room.id, kind="role", author=by, body={"user": account, "role": role, "by": by}),
+    ]
+
+
+# ---------------------------------------------------------------- the server
+
+
+def set_server_role(state: State, who: Account, target: Account, role: fx.ServerRole) -> list[fx.Effect]:
+    require("set-server-role", who)
+    if target.role == "owner" or role == "owner":
+        raise ChatError("forbidden", "the server has one owner, from its first invite on")
+    return [fx.SetServerRole(account=target.id, role=role)] if target.role != role else []
+
+
+def ban(state: State, who: Account, target: Account, reason: str | None, now_ms: int) -> list[fx.Effect]:
+    """Off the server: out of every channel (what it owned goes to the longest-serving of the highest role), every session ended."""
+    require("ban", who)
+    if target.id == who.id:
+        raise ChatError("forbidden", "you cannot ban yourself")
+    if not outranks(who, target):
+        raise ChatError("forbidden", f"{target.name} is {_article(target.role)}: only somebody above may ban them")
+    if target.ban is not None:
+        raise ChatError("bad_request", f"{target.name} is banned already{_because(target.ban.reason)}")
+    effects: list[fx.Effect] = [fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=None, reason=reason)]
+    for room in (state.rooms[room] for room in sorted(target.rooms)):
+        effects += _expel(room, target.id, who.id, reason, now_ms)
+    return effects + revoke_sessions(state, target, None)
+
+
+def _expel(room: Room, target: int, by: int, reason: str | None, now_ms: int) -> list[fx.Effect]:
+    effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=target, reason="banned")]
+    body: dict[str, object] = {"user": target, "by": by}
+    if reason:
+        body["reason"] = reason
+    effects.append(fx.Append(conv=room.id, kind="banned", author=by, body=body))
+    if room.members[target] == "owner":
+        others = [(role != "moderator", place, account) for place, (account, role) in enumerate(room.members.items()) if account != target]
+        if others:
+            effects += _role(room, min(others)[2], "owner", 0, now_ms)
+    return effects
+
+
+def unban(state: State, who: Account, target: Account, default_channels: Sequence[str], now_ms: int) -> list[fx.Effect]:
+    """Lift a ban; the account is in the default channels again, and joins others by itself."""
+    require("ban", who)
+    if target.ban is None:
+        raise ChatError("bad_request", f"{target.name} is not banned")
+    return [fx.DropBan(account=target.id), *_into_default_channels(state, target.id, target.role, default_channels, now_ms)]
+
+
+def set_command_enabled(state: State, who: Account, name: str, enabled: bool) -> list[fx.Effect]:
+    require("commands", who)
+    if (name not in state.disabled_commands) == enabled:
+        raise ChatError("bad_request", f"the command {name} is {'enabled' if enabled else 'disabled'} already")
+    return [fx.SetCommandEnabled(name=name, enabled=enabled, by=who.id)]
+
+
+def broadcast(who: Account, text: str) -> list[fx.Effect]:
+    """A word from the server to everybody online; not stored."""
+    require("broadcast", who)
+    return [fx.Tell(account=None, message=ServerNotice(text=text))]
+
+
+def check_not_banned(account: Account) -> None:
+    """*Raises* ChatError forbidden with who banned the account and why."""
+    if account.ban is not None:
+        raise ChatError("forbidden", f"this account is banned{_because(account.ban.reason)}; ask an admin of this server")
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _article(role: str) -> str:
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"

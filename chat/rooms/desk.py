@@ -1,0 +1,130 @@
+"""Where requests are decided, one after the other: plain code around the state. `manager` is the task that sits at it.
+
+A handler is a function ``(desk, link, item)`` that adds actions; the tables of handlers are in `texts`, `membership` and `logins`. A
+handler that raises ChatError refuses the item; anything else that it raises is a bug, and ends the daemon (the state may be half changed).
+
+*Order*: refusals and answers that change nothing are actions too, so that no answer overtakes the ack of an earlier send.
+"""
+
+from collections.abc import Callable, Coroutine
+from hashlib import blake2b
+from typing import Any, Final
+
+import attrs
+import trio
+
+from chat.errors import ChatError
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms.policy import RateLimits, Rates, take
+from chat.rooms.router import Reply, Router
+from chat.rooms.state import Account, State
+from chat.session import Session
+
+Handler = Callable[["Desk", it.Connection, Any], None]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    prefix: str = "//"
+    registration: str = "invite"
+    default_channels: tuple[str, ...] = ("lobby",)
+    resume_window_s: float = 90
+    heads_s: float = 30
+    token_life_s: float = 24 * 3600  # contract, section 4
+    rates: RateLimits = RateLimits()
+
+
+@attrs.frozen(kw_only=True)
+class Clock:
+    """``now`` is monotonic, in seconds; ``now_ms`` milliseconds since 1970."""
+
+    now: Callable[[], float]
+    now_ms: Callable[[], int]
+
+
+class Desk:
+    """The state, what is known of sessions, and the actions decided but not yet handed on."""
+
+    def __init__(self, settings: Settings, commands: it.Commands, clock: Clock, handlers: dict[type[Any], Handler]) -> None:
+        self.settings = settings
+        self.commands: Final = commands
+        self.clock: Final = clock
+        self.state = State()
+        self.rates: Final = Rates(settings.rates)
+        self.sessions: Final[dict[str, Session]] = {}
+        self.router: Router  # set by who builds both: they know each other
+        self.inbox: trio.MemorySendChannel[tuple[it.Connection | None, list[Any]]]  # set by the manager
+        self.start_task: Callable[[Session, Callable[[], Coroutine[Any, Any, None]]], None]  # set by the manager
+        self.actions: list[fx.Action] = []
+        self.generation = 0
+        self.rests_on_failed = False  # whether effects that change the state were decided in this generation
+        self.running_cids: Final[set[tuple[int, str]]] = set()
+        self._handlers: Final = handlers
+
+    def take(self, link: it.Connection, items: list[Any]) -> None:
+        """Decide what one connection asks."""
+        handlers, held = self._handlers, self.state.held
+        for item in items:
+            try:
+                if link.account and link.session not in held:
+                    raise ChatError("unauthorized", "this session has ended")
+                handlers[type(item)](self, link, item)
+            except ChatError as error:
+                self.refuse(link, item, error)
+
+    def refuse(self, link: it.Connection, item: Any, error: ChatError) -> None:
+        match item:
+            case it.Barrier():
+                self._handlers[it.Barrier](self, link, item)
+            case it.Registration() | it.LoginVerified() | it.ResumeVerified():
+                self.add(fx.Action(refusal=error, reply=Reply(link, item.id, failed=link.login_failed)))
+            case _ if (id := getattr(item, "id", None)) is not None:
+                self.add(fx.Action(refusal=error, reply=Reply(link, id)))
+
+    def add(self, action: fx.Action) -> None:
+        """Apply the action's effects and keep it for the committer."""
+        action.generation = self.generation
+        if action.refusal is None:
+            for effect in action.effects:
+                if type(effect) is not fx.Append:
+                    self.rests_on_failed = True
+                    self.state.apply(effect)
+        self.actions.append(action)
+
+    def answer(self, link: it.Connection, id: int | str, make: Callable[[fx.Outcome], Any], effects: list[fx.Effect] | None = None) -> None:
+        """Answer a request at its place in the order, with what *make* builds, once *effects* are stored."""
+        self.add(fx.Action(effects=tuple(effects or ()), account=link.account, reply=Reply(link, id, make)))
+
+    def who(self, link: it.Connection) -> Account:
+        return self.state.accounts[link.account]
+
+    def refund(self, action: fx.Action) -> None:
+        """The action was a retry of something known, or was not stored: it does not count against the rates."""
+        if action.refusal is None and action.cid is not None:
+            rates = self.rates.of(action.account)
+            (rates.sends if action.result is None else rates.commands).give_back()
+
+    def refuse_retry(self, action: fx.Action) -> ChatError | None:
+        """A known cid came again; too often?"""
+        try:
+            take(self.rates.of(action.account).retries, self.clock.now(), "retries")
+        except ChatError as error:
+            return error
+        return None
+
+    async def ask(self, link: it.Connection, item: Any) -> None:
+        """Have *item* decided, from a task of the link's session. *Waits* for room in the inbox."""
+        await self.inbox.send((link, [item]))
+
+    def reload(self, state: State) -> None:
+        """Go on from what the store has."""
+        self.state = state
+        for session in self.sessions.values():
+            state.hold(session.id, session.account)
+        self.rests_on_failed = False
+
+
+def digest(conv: str, kind: str, text: str) -> bytes:
+    """What is kept with a cid, to tell a retry from another text with the same cid. 16 bytes: nobody gains by a collision with itself."""
+    return blake2b(f"{conv}\0{kind}\0{text}".encode(), digest_size=16).digest()

@@ -1,0 +1,198 @@
+"""What reaches the manager's inbox: a connection's requests, and the internal items below, all in the order of their arrival.
+
+Work that waits (hashing, reading the store) is done by the connection's own task first; an item says what was found out, and the
+manager decides, checking again whatever may have changed meanwhile.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import attrs
+
+from chat.errors import ChatError, RemoteProtocolError
+from chat.protocol.names import Name
+from chat.rooms import effects as fx
+from chat.rooms.policy import AccountRates
+from chat.rooms.router import Link
+from chat.rooms.state import Account, Room, State
+
+item = attrs.frozen(kw_only=True)
+
+
+class Connection(Link, Protocol):
+    """What the manager needs of a connection beyond what the router does. All are plain calls."""
+
+    account: int
+    session: str
+    client: str
+    host: str
+    fenced: bool  # another connection has its session: nothing more that it asks is decided
+
+    def command_started(self) -> None:
+        """An ``async def`` command runs for it, until `command_ended`: its answer is still to come."""
+        ...
+
+    def command_ended(self) -> None: ...
+
+    def tell(self, message: Any) -> None:
+        """Put a message into its outbox, and see that it goes out."""
+        ...
+
+    def opened(self, message: Any) -> bytes:
+        """It has a session now. Returns the encoded *message* (`session`)."""
+        ...
+
+    def login_failed(self, error: ChatError) -> None: ...
+    def replay(self, token: str, conversations: list[fx.Conversation]) -> None:
+        """Its resume is committed: bring it up to date, then say `resumed`."""
+        ...
+
+    def end(self, message: Any | None) -> None:
+        """Say *message* (closing, replaced) and close, once what is in the outbox is out. Later requests of it are not decided."""
+        ...
+
+
+@item
+class Registration:
+    id: int | str
+    name: Name
+    password_hash: str = attrs.field(repr=False)
+    color: str | None
+    invite: str | None = attrs.field(repr=False)
+
+
+@item
+class LoginVerified:
+    """The password was right. ``renewed_hash``: it is hashed anew with today's costs."""
+
+    id: int | str
+    account: int
+    renewed_hash: str | None = attrs.field(default=None, repr=False)
+
+
+@item
+class ResumeVerified:
+    """``token_hash`` is a valid token of the session."""
+
+    id: int | str
+    account: int
+    session: str
+    token_hash: bytes = attrs.field(repr=False)
+
+
+@item
+class TokenReused:
+    """An old token of the session came: somebody copied it. The session ends."""
+
+    account: int
+    session: str
+
+
+@item
+class Resumed:
+    """The client spoke after `resumed`: it has its new token."""
+
+
+@item
+class JoinVerified:
+    """The password of the private room was right, as of ``password_version``; None: it was wrong, or there is no such room."""
+
+    id: int | str
+    channel: str
+    room: int | None
+    password_version: int
+
+
+@item
+class PasswordVerified:
+    """The old password was right; ``password_hash`` is the new one's."""
+
+    id: int | str
+    password_hash: str = attrs.field(repr=False)
+
+
+@item
+class Retry:
+    """A command whose cid is known: its first result is answered, it does not run again."""
+
+    id: int | str
+    cid: str
+    digest: bytes
+
+
+@item
+class Malformed:
+    """A frame that could not be decoded: its error is answered at its place."""
+
+    error: RemoteProtocolError
+
+
+@item
+class ReadMark:
+    id: int | str
+    conv: int
+    seq: int
+
+
+@item
+class Barrier:
+    """``reached`` is called when everything that this connection asked before has been answered."""
+
+    reached: Callable[[], None]
+
+
+@item
+class Tick:
+    """Once a second."""
+
+
+@item
+class Bootstrap:
+    """Effects of the daemon itself, at its start; ``done`` gets the outcome."""
+
+    effects: tuple[fx.Effect, ...]
+    done: Callable[[fx.Outcome], None]
+    failed: Callable[[ChatError], None]
+
+
+# ---------------------------------------------------------------- commands
+
+
+@attrs.define(kw_only=True)
+class Invocation:
+    """A command as somebody typed it, at one moment of the state. ``text`` has no prefix."""
+
+    state: State
+    account: Account
+    room: Room | None
+    rates: AccountRates
+    text: str
+    now: float  # monotonic seconds
+    now_ms: int
+
+
+@item
+class Done:
+    """The command's answer, and what it changes."""
+
+    text: str
+    data: Any = None
+    effects: tuple[fx.Effect, ...] = ()
+
+
+@item
+class Later:
+    """An ``async def`` command: ``run`` is awaited in a task of the session, and what it returns is called as a decision of its own."""
+
+    name: str
+    run: Callable[[], Awaitable[Callable[[Invocation], Done]]]
+
+
+class Commands(Protocol):
+    """The command dispatcher, as the manager needs it."""
+
+    def start(self, invocation: Invocation) -> Done | Later:
+        """*Raises* ChatError: not_found, forbidden, bad_request (with the usage line), rate_limited, or what the command says."""
+        ...
+
+    def describe(self, invocation: Invocation) -> list[dict[str, Any]]: ...

@@ -1,0 +1,175 @@
+"""Deciding who gets a session: registration, login, resume, and the end of sessions."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from chat import accounts
+from chat.protocol import messages as m
+from chat.rooms import decisions as d
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms.desk import Desk, Handler
+from chat.rooms.router import Reply
+from chat.rooms.state import Account
+from chat.session import Session
+
+
+def register(desk: Desk, link: it.Connection, item: it.Registration) -> None:
+    settings = desk.settings
+    account, effects = d.register(
+        desk.state,
+        registration=settings.registration,
+        name=item.name,
+        password_hash=item.password_hash,
+        color=item.color,
+        invite=item.invite,
+        default_channels=settings.default_channels,
+        now_ms=desk.clock.now_ms(),
+    )
+    _open(desk, link, item.id, account, effects)
+
+
+def log_in(desk: Desk, link: it.Connection, item: it.LoginVerified) -> None:
+    d.check_not_banned(desk.state.accounts[item.account])
+    renewed = [fx.SetPassword(account=item.account, password_hash=item.renewed_hash)] if item.renewed_hash is not None else []
+    _open(desk, link, item.id, item.account, [*renewed])
+
+
+def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects: list[fx.Effect]) -> None:
+    """A new session, live from the heads on."""
+    session, token, now_ms = secrets.token_hex(8), accounts.new_token(), desk.clock.now_ms()
+    effects.append(
+        fx.PutSession(
+            session=session,
+            account=account,
+            token_hash=accounts.token_hash(token),
+            expires_ms=now_ms + int(desk.settings.token_life_s * 1000),
+            client=link.client,
+            address=link.host,
+            at_ms=now_ms,
+        )
+    )
+
+    def opened(outcome: fx.Outcome) -> bytes:
+        desk.sessions[session] = Session(session, account, link)
+        link.account, link.session = account, session
+        desk.router.open(account, outcome.conversations or ())
+        desk.router.attach(link)
+        answer = m.SessionOpened(
+            id=id,
+            user=desk.state.name_of(account),
+            session=session,
+            resume_token=token,
+            heads=desk.router.heads(account),
+            channels=list_channels(desk, desk.state.accounts[account]),
+        )
+        return link.opened(answer)
+
+    desk.add(_login_action(link, id, account, effects, opened))
+
+
+def _login_action(
+    link: it.Connection, id: int | str, account: int, effects: list[fx.Effect], make: Callable[[fx.Outcome], bytes | None]
+) -> fx.Action:
+    reply = Reply(link, id, make, failed=link.login_failed)
+    return fx.Action(effects=tuple(effects), account=account, conversations=True, reply=reply)
+
+
+def list_channels(desk: Desk, account: Account) -> list[m.ChannelInfo]:
+    """The channels that the account is in, with its role, by name."""
+    rooms = sorted((desk.state.rooms[room] for room in account.rooms), key=lambda room: room.canonical)
+    return [m.ChannelInfo(channel=room.name, topic=room.topic, role=room.members[account.id]) for room in rooms]
+
+
+def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
+    """The connection that the session had is fenced from here on: nothing more that it asks is decided."""
+    account = desk.state.accounts[item.account]
+    d.check_not_banned(account)
+    token, now_ms = accounts.new_token(), desk.clock.now_ms()
+    session = desk.sessions.get(item.session)
+    if session is None:
+        session = desk.sessions[item.session] = Session(item.session, item.account, None)
+    before = session.link
+    if before is not None:
+        before.fenced = True
+    session.link, session.gone_at = link, None
+    rotate = fx.RotateToken(
+        session=item.session,
+        token_hash=accounts.token_hash(token),
+        expires_ms=now_ms + int(desk.settings.token_life_s * 1000),
+        address=link.host,
+        at_ms=now_ms,
+        presented_hash=item.token_hash,
+        account=item.account,
+    )
+
+    def committed(outcome: fx.Outcome) -> None:
+        if before is not None:
+            desk.router.defer(lambda: before.end(m.Replaced()))
+        link.account, link.session = item.account, item.session
+        desk.router.open(item.account, outcome.conversations or ())
+        link.replay(token, outcome.conversations or [])
+
+    def failed(error: Any) -> None:
+        if before is not None:
+            before.end(m.Closing(code=error.code, retry_after=1))
+        if session.link is link:
+            session.link, session.gone_at = None, desk.clock.now()
+        link.login_failed(error)
+
+    reply = Reply(link, item.id, committed, failed=failed)
+    desk.add(fx.Action(effects=(rotate,), account=item.account, conversations=True, reply=reply))
+
+
+def resumed(desk: Desk, link: it.Connection, item: it.Resumed) -> None:
+    """The first frame after `resumed`: the token of before is worth nothing any more."""
+    desk.add(fx.Action(effects=(fx.ForgetPreviousToken(session=link.session),), account=link.account))
+
+
+def token_reused(desk: Desk, link: it.Connection, item: it.TokenReused) -> None:
+    end_session(desk, item.account, item.session)
+
+
+def end_session(desk: Desk, account: int, session: str) -> None:
+    """Revoke one session and close its connection."""
+    effects = (fx.DropSession(session=session, account=account), fx.CloseSessions(account=account, code="unauthorized", only=session))
+    desk.add(fx.Action(effects=effects, account=account))
+
+
+def close_sessions(desk: Desk, effect: fx.CloseSessions) -> None:
+    """Sessions have ended: cancel what runs in their name, close their connections. The router calls it at its place in the order."""
+    for session in [s for s in desk.sessions.values() if s.account == effect.account]:
+        if session.id != effect.but and effect.only in (None, session.id):
+            del desk.sessions[session.id]
+            session.end()
+            if session.link is not None:
+                session.link.end(m.Closing(code=effect.code))
+
+
+def change_password(desk: Desk, link: it.Connection, item: it.PasswordVerified) -> None:
+    effects = d.change_password(desk.state, desk.who(link), item.password_hash, link.session)
+    desk.answer(link, item.id, lambda outcome: m.Ok(id=item.id), effects)
+
+
+def log_out(desk: Desk, link: it.Connection, request: m.Logout) -> None:
+    who = desk.who(link)
+    if request.everywhere:
+        effects = d.revoke_sessions(desk.state, who, None)
+    else:
+        effects = [
+            fx.DropSession(session=link.session, account=who.id),
+            fx.CloseSessions(account=who.id, code="unauthorized", only=link.session),
+        ]
+    desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id), effects)
+
+
+HANDLERS: Final[dict[type[Any], Handler]] = {
+    it.Registration: register,
+    it.LoginVerified: log_in,
+    it.ResumeVerified: resume,
+    it.TokenReused: token_reused,
+    it.Resumed: resumed,
+    it.PasswordVerified: change_password,
+    m.Logout: log_out,
+}

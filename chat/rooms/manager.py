@@ -1,0 +1,164 @@
+"""DECIDE: the one task that owns the rooms: membership, roles, bans, sessions and the dispatch of commands.
+
+It takes what connections put into its inbox, has each request decided at the `Desk`, and hands the actions to the committer. It waits
+for two things only: its inbox, and room in the committer's channel. That is the backpressure which in the end stops the reading of
+sockets.
+
+The state runs ahead of the store by what is being committed. When a commit fails, everything decided since rests on what never was: the
+committer refuses it, and the manager loads the state anew and raises its generation. Texts alone change nothing in the state, so
+after a failed batch of texts nothing is loaded.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import trio
+
+from chat.errors import ChatError
+from chat.log import get_logger
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms import logins, membership, texts
+from chat.rooms.desk import Clock, Desk, Handler, Settings
+from chat.rooms.policy import SMALL_ROOM
+from chat.rooms.router import Reply
+from chat.rooms.state import Loaded, State
+from chat.session import Session
+
+log = get_logger("chat.rooms")
+
+Envelope = tuple[it.Connection | None, list[Any]]  # whose, and the items in their order; None: the daemon's own
+
+INBOX: Final = 256  # envelopes, one chunk of a socket each: enough for one batch of a busy server, so that nobody waits long for a turn
+MAX_ACTIONS: Final = 512  # of one batch: some 10 ms of deciding and one transaction
+
+HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **membership.HANDLERS, **logins.HANDLERS}
+
+
+class Manager:
+    """*load* reads the snapshot from the store (*Raises* ChatError while it cannot); *batches* is the committer's channel."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        commands: it.Commands,
+        clock: Clock,
+        *,
+        batches: trio.MemorySendChannel[list[fx.Action]],
+        load: Callable[[], Awaitable[Loaded]],
+    ) -> None:
+        self.desk: Final = Desk(settings, commands, clock, HANDLERS)
+        self._batches = batches
+        self._load = load
+        self._failed = False
+        self.inbox, self._inbox = trio.open_memory_channel[Envelope](INBOX)
+        self.desk.inbox = self.inbox
+        self._heads_at = clock.now()
+
+    async def start(self) -> None:
+        """Load the state. *Raises* ChatError."""
+        desk = self.desk
+        snapshot = await self._load()
+        desk.state = State.load(snapshot)
+        desk.router.load((room.room, room.epoch, room.name, room.last_seq) for room in snapshot.rooms)
+        for session, account in desk.state.held.items():
+            desk.sessions[session] = Session(session, account, None, gone_at=desk.clock.now())
+            desk.router.hold(account, desk.state.accounts[account].rooms)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Decide until every clone of `inbox` is closed, then close the committer's channel.
+
+        *If cancelled*: what was decided and not yet handed on is lost, as if it had not been read.
+        """
+        desk = self.desk
+        async with self._batches, trio.open_nursery() as nursery:
+
+            async def in_scope(session: Session, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+                with session.scope:
+                    await run()
+
+            desk.start_task = lambda session, run: nursery.start_soon(in_scope, session, run)
+            task_status.started()
+            async for envelope in self._inbox:
+                if self._failed:
+                    await self._recover()
+                self._take(envelope)
+                while len(desk.actions) < MAX_ACTIONS:
+                    try:
+                        self._take(self._inbox.receive_nowait())
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                if desk.actions:
+                    actions, desk.actions = desk.actions, []
+                    await self._batches.send(actions)
+            nursery.cancel_scope.cancel()
+
+    def commit_failed(self, generation: int) -> None:
+        """The committer's report: what was decided in *generation* was not stored. A plain call: it never waits in a queue behind what
+        it concerns. The manager looks before its next decision."""
+        if generation == self.desk.generation:
+            self._failed = True
+
+    async def _recover(self) -> None:
+        desk = self.desk
+        if desk.rests_on_failed:
+            try:
+                desk.reload(State.load(await self._load()))
+            except ChatError as error:
+                log.warning("state_not_loaded", code=error.code, reason=error.message)
+                return  # the generation stays: everything is refused, and the next envelope tries again
+        self._failed = False
+        desk.generation += 1
+
+    def _take(self, envelope: Envelope) -> None:
+        link, items = envelope
+        if link is not None:
+            if not link.fenced:
+                self.desk.take(link, items)
+            return
+        for item in items:
+            match item:
+                case it.Tick():
+                    self._tick()
+                case it.Bootstrap():
+                    self.desk.add(fx.Action(effects=item.effects, reply=Reply(_nobody, 0, item.done, failed=item.failed)))
+
+    def gone(self, link: it.Connection) -> None:
+        """A connection has ended: its session is held for the resume window. A plain call, from the connection's own end."""
+        session = self.desk.sessions.get(link.session)
+        if session is not None and session.link is link:
+            session.link, session.gone_at = None, self.desk.clock.now()
+        if link.account:
+            self.desk.router.detach(link)
+
+    def _tick(self) -> None:
+        """Once a second: sessions whose resume window has passed, bans that end, presence, heads."""
+        desk, now = self.desk, self.desk.clock.now()
+        state, window_s = desk.state, desk.settings.resume_window_s
+        for session in [s for s in desk.sessions.values() if s.gone_at is not None and now - s.gone_at >= window_s]:
+            del desk.sessions[session.id]
+            session.end()
+            desk.add(fx.Action(effects=(fx.SessionOffline(session=session.id, account=session.account),)))
+        for account in [a for a in state.banned if (ban := state.accounts[a].ban) is not None and ban.until_ms is not None]:
+            ban = state.accounts[account].ban
+            if ban is not None and ban.until_ms is not None and ban.until_ms <= desk.clock.now_ms():
+                desk.add(fx.Action(effects=(fx.DropBan(account=account),)))
+        desk.router.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
+        if now - self._heads_at >= desk.settings.heads_s:
+            self._heads_at = now
+            desk.router.tell_heads()
+            desk.rates.forget_full(now)
+
+
+class _Nobody:
+    """Stands in a reply for a connection, where the daemon itself asks."""
+
+    account, session, skipped = 0, "", set[int]()
+    outbox: Any = None
+
+    @staticmethod
+    def frame(payload: bytes) -> bytes:
+        return payload
+
+
+_nobody: Final[Any] = _Nobody()

@@ -1,0 +1,92 @@
+"""Deciding who is in a channel, and telling who is."""
+
+from typing import Any, Final
+
+from chat.errors import ChatError
+from chat.protocol import messages as m
+from chat.rooms import decisions as d
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms.desk import Desk, Handler
+from chat.rooms.policy import take
+from chat.rooms.state import Room
+from chat.rooms.texts import not_in
+
+
+def join(desk: Desk, link: it.Connection, request: m.Join) -> None:
+    """A public channel, or one that the person is in. The connection has sent private ones through `JoinVerified`."""
+    room = desk.state.room(request.channel)
+    if room is None or (room.private and link.account not in room.members):
+        raise not_in(room, request.channel)
+    _join(desk, link, request.id, room)
+
+
+def join_verified(desk: Desk, link: it.Connection, item: it.JoinVerified) -> None:
+    room = desk.state.rooms.get(item.room) if item.room is not None else None
+    if room is None or room.password_version != item.password_version:
+        raise not_in(None, item.channel)
+    _join(desk, link, item.id, room)
+
+
+def _join(desk: Desk, link: it.Connection, id: int | str, room: Room) -> None:
+    effects = d.join(desk.state, desk.who(link), room, desk.clock.now_ms())
+    if effects:
+        take(desk.rates.of(link.account).joins, desk.clock.now(), "joins")
+
+    def ok(outcome: fx.Outcome) -> m.Ok:
+        router = desk.router
+        seq = outcome.placed[0].seq if outcome.placed else None
+        role = room.members.get(link.account, "member")
+        return m.Ok(id=id, conv=room.conv, epoch=room.epoch, seq=seq, last_seq=router.head(room.id), topic=room.topic, role=role)
+
+    desk.answer(link, id, ok, effects)
+
+
+def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:
+    room = desk.state.find_room(request.channel, link.account)
+
+    def ok(outcome: fx.Outcome) -> m.Ok:
+        seq = outcome.placed[0].seq if outcome.placed else None
+        return m.Ok(id=request.id, conv=room.conv, epoch=room.epoch, seq=seq)
+
+    desk.answer(link, request.id, ok, d.leave(desk.state, desk.who(link), room))
+
+
+def members(desk: Desk, link: it.Connection, request: m.Members) -> None:
+    room = desk.state.room(request.channel)
+    if room is None or link.account not in room.members:
+        raise not_in(room, request.channel)
+    listed = list_members(desk, room)
+    desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id, conv=room.conv, data=listed))
+
+
+def list_members(desk: Desk, room: Room) -> list[dict[str, Any]]:
+    """Users with role, colour and whether they are online, in the order of joining."""
+    state = desk.state
+    return [
+        {"user": (a := state.accounts[account]).name, "role": role, "color": a.color, "online": state.is_online(account)}
+        for account, role in room.members.items()
+    ]
+
+
+def read(desk: Desk, link: it.Connection, item: it.ReadMark) -> None:
+    marker = fx.SetReadMarker(conv=item.conv, account=link.account, seq=item.seq)
+    desk.answer(link, item.id, lambda outcome: m.Ok(id=item.id), [marker])
+
+
+def barrier(desk: Desk, link: it.Connection, item: it.Barrier) -> None:
+    desk.answer(link, 0, lambda outcome: item.reached())
+
+
+def bad(desk: Desk, link: it.Connection, request: Any) -> None:
+    raise ChatError("bad_request", f"{request.type} is not allowed here")
+
+
+HANDLERS: Final[dict[type[Any], Handler]] = {
+    m.Join: join,
+    m.Leave: leave,
+    m.Members: members,
+    it.JoinVerified: join_verified,
+    it.ReadMark: read,
+    it.Barrier: barrier,
+}

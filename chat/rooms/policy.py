@@ -1,0 +1,123 @@
+"""Who may do what, and how often. The table of rights is data; `may` is the one place that reads it.
+
+Two ladders of roles: the server's (member, admin, owner) and each channel's (member, moderator, owner). A server admin has the
+rights of an owner in every channel that it can see; a private channel that it is not in, it cannot see.
+"""
+
+from typing import Final
+
+import attrs
+
+from chat.errors import ChatError
+from chat.rooms.effects import RoomRole, ServerRole
+from chat.rooms.rates import TokenBucket
+from chat.rooms.state import Account, Room, State
+
+SERVER_LADDER: Final[tuple[ServerRole, ...]] = ("member", "admin", "owner")
+ROOM_LADDER: Final[tuple[RoomRole, ...]] = ("member", "moderator", "owner")
+
+SMALL_ROOM: Final = 200  # members; above, joining takes no seq and presence is not told (contract, section 2)
+
+# right → (the least role in the channel, or None; the least role on the server, or None)
+RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
+    "write": ("member", None),
+    "topic": ("moderator", "admin"),
+    "delete-channel": ("owner", "admin"),
+    "set-channel-role": ("owner", "admin"),
+    "broadcast": (None, "admin"),
+    "ban": (None, "admin"),
+    "commands": (None, "admin"),
+    "set-server-role": (None, "owner"),
+}
+
+
+def outranks(a: Account, b: Account) -> bool:
+    return SERVER_LADDER.index(a.role) > SERVER_LADDER.index(b.role)
+
+
+def may(right: str, account: Account, room: Room | None = None) -> bool:
+    """Has *account* this right, in *room* where it is a channel's?"""
+    room_role, server_role = RIGHTS[right]
+    if server_role is not None and SERVER_LADDER.index(account.role) >= SERVER_LADDER.index(server_role):
+        return room is None or not room.private or account.id in room.members
+    if room_role is not None and room is not None:
+        role = room.members.get(account.id)
+        return role is not None and ROOM_LADDER.index(role) >= ROOM_LADDER.index(room_role)
+    return False
+
+
+def require(right: str, account: Account, room: Room | None = None) -> None:
+    """*Raises* ChatError forbidden, naming who may."""
+    if not may(right, account, room):
+        room_role, server_role = RIGHTS[right]
+        who = " or ".join(
+            w for w in (room_role and f"a channel's {room_role}", server_role and f"a server {server_role}") if w
+        )
+        raise ChatError("forbidden", f"only {who} may do that ({right})")
+
+
+def describe(state: State, account: Account, room: Room | None) -> dict[str, bool]:
+    """Every right and whether *account* has it here."""
+    return {right: may(right, account, room) for right in RIGHTS}
+
+
+@attrs.frozen(kw_only=True)
+class RateLimits:
+    """Per account. Numbers: contract, section 7."""
+
+    sends_burst: int = 10
+    sends_per_s: float = 5
+    commands_burst: int = 20
+    commands_per_s: float = 5
+    joins_per_min: int = 10
+    new_channels_per_h: int = 5
+    retries_per_s: int = 50
+
+
+@attrs.define(eq=False)
+class AccountRates:
+    sends: TokenBucket
+    commands: TokenBucket
+    joins: TokenBucket
+    new_channels: TokenBucket
+    retries: TokenBucket
+
+
+_BUCKETS: Final = tuple(f.name for f in attrs.fields(AccountRates))
+
+
+class Rates:
+    """The rates of every account that did something lately. ``now`` is monotonic seconds; `forget_full` bounds the memory."""
+
+    def __init__(self, limits: RateLimits) -> None:
+        self.limits = limits
+        self._accounts: dict[int, AccountRates] = {}
+
+    def of(self, account: int) -> AccountRates:
+        rates = self._accounts.get(account)
+        if rates is None:
+            li = self.limits
+            rates = self._accounts[account] = AccountRates(
+                TokenBucket(li.sends_burst, li.sends_per_s),
+                TokenBucket(li.commands_burst, li.commands_per_s),
+                TokenBucket(li.joins_per_min, li.joins_per_min / 60),
+                TokenBucket(li.new_channels_per_h, li.new_channels_per_h / 3600),
+                TokenBucket(li.retries_per_s, li.retries_per_s),
+            )
+        return rates
+
+    def forget_full(self, now: float) -> None:
+        """Drop what a new bucket would do as well. Now and then; linear in the accounts that did something since the last time."""
+        for account in [a for a, r in self._accounts.items() if all(getattr(r, f).is_full(now) for f in _BUCKETS)]:
+            del self._accounts[account]
+
+    def set_limits(self, limits: RateLimits) -> None:
+        self.limits = limits
+        self._accounts.clear()
+
+
+def take(bucket: TokenBucket, now: float, what: str) -> None:
+    """*Raises* ChatError rate_limited with the seconds to wait."""
+    wait = bucket.take(now)
+    if wait > 0:
+        raise ChatError("rate_limited", f"too many {what}; wait {wait:.1f} s", retry_after=round(wait, 3))

@@ -1,0 +1,255 @@
+"""The decision state: who has an account, who is a member where, who is banned, which sessions are held.
+
+It is a cache of the store, and changes in one way only: by `State.apply`, with the same effects that the store is given. So a state
+built from the effects of a run equals the state loaded from the store at its end; a test holds that. Plain synchronous code: no
+Trio, no SQL, no clock of its own.
+
+A room's members are kept in the order in which they joined, which is the order of succession.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+import attrs
+
+from chat.errors import ChatError
+from chat.protocol import names
+from chat.rooms import effects as fx
+
+
+@attrs.define(eq=False)
+class Account:
+    id: int
+    name: str
+    canonical: str
+    skeleton: str
+    color: str | None
+    role: fx.ServerRole
+    ban: fx.PutBan | None = None
+    rooms: set[int] = attrs.Factory(set)
+
+
+@attrs.define(eq=False)
+class Room:
+    """``password_version`` goes up with each password: one checked outside the decision is checked against it again."""
+
+    id: int
+    name: str
+    canonical: str
+    skeleton: str
+    epoch: str
+    topic: str
+    private: bool
+    password_hash: str | None
+    members: dict[int, fx.RoomRole] = attrs.Factory(dict)
+    password_version: int = 0
+
+    @property
+    def conv(self) -> str:
+        return "#" + self.name
+
+    @property
+    def owner(self) -> int | None:
+        return next((account for account, role in self.members.items() if role == "owner"), None)
+
+
+@attrs.define(eq=False)
+class Invite:
+    code: str = attrs.field(repr=False)
+    role: fx.ServerRole
+    uses_left: int | None
+    expires_ms: int | None
+
+
+class Loaded(Protocol):
+    """What `State.load` reads: a store's snapshot, field for field (rooms/ imports no store)."""
+
+    @property
+    def accounts(self) -> Iterable[Any]: ...
+    @property
+    def bans(self) -> Iterable[Any]: ...
+    @property
+    def rooms(self) -> Iterable[Any]: ...
+    @property
+    def invites(self) -> Iterable[Any]: ...
+    @property
+    def disabled_commands(self) -> Iterable[str]: ...
+    @property
+    def sessions(self) -> Iterable[Any]: ...
+
+
+class State:
+    """Look-ups answer None for what is not there; those named ``find_…`` raise not_found, with what was looked for."""
+
+    def __init__(self) -> None:
+        self.accounts: Final[dict[int, Account]] = {}
+        self.rooms: Final[dict[int, Room]] = {}
+        self.invites: Final[dict[str, Invite]] = {}
+        self.disabled_commands: Final[set[str]] = set()
+        self.held: Final[dict[str, int]] = {}  # session → account: online, or within the resume window
+        self.online: Final[dict[int, int]] = {}  # account → number of held sessions
+        self.banned: Final[set[int]] = set()
+        self._accounts_by_canonical: Final[dict[str, Account]] = {}
+        self._accounts_by_skeleton: Final[dict[str, Account]] = {}
+        self._rooms_by_canonical: Final[dict[str, Room]] = {}
+        self._rooms_by_skeleton: Final[dict[str, Room]] = {}
+        self._rooms_by_name: Final[dict[str, Room]] = {}
+
+    @classmethod
+    def load(cls, snapshot: Loaded) -> "State":
+        state = cls()
+        for a in snapshot.accounts:
+            state._add_account(Account(a.account, a.name, a.canonical, a.skeleton, a.color, a.role))
+        for r in snapshot.rooms:
+            room = Room(r.room, r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, dict(r.members))
+            state._add_room(room)
+            for account in room.members:
+                state.accounts[account].rooms.add(room.id)
+        for b in snapshot.bans:
+            state.apply(fx.PutBan(account=b.account, by=b.by, at_ms=b.at_ms, until_ms=b.until_ms, reason=b.reason))
+        for i in snapshot.invites:
+            state.invites[i.code] = Invite(i.code, i.role, i.uses_left, i.expires_ms)
+        state.disabled_commands.update(snapshot.disabled_commands)
+        for s in snapshot.sessions:
+            state.hold(s.session, s.account)
+        return state
+
+    # ------------------------------------------------------------ look-ups
+
+    def account(self, raw: str) -> Account | None:
+        """By any form of the name; a leading ``@`` is allowed."""
+        found = self._accounts_by_canonical.get(raw)
+        if found is None:
+            try:
+                found = self._accounts_by_canonical.get(names.user_name(raw.removeprefix("@")).canonical)
+            except ChatError:
+                return None
+        return found
+
+    def find_account(self, raw: str) -> Account:
+        found = self.account(raw)
+        if found is None:
+            raise ChatError("not_found", f"there is no user {raw.removeprefix('@')!r}")
+        return found
+
+    def room(self, raw: str) -> Room | None:
+        """By any form of the name; a leading ``#`` is allowed."""
+        found = self._rooms_by_name.get(raw)
+        if found is None:
+            try:
+                found = self._rooms_by_canonical.get(names.channel_name(raw.removeprefix("#")).canonical)
+            except ChatError:
+                return None
+        return found
+
+    def find_room(self, raw: str, account: int) -> Room:
+        """The room, if *account* may know of it. A private one that it is not in and an absent one raise the same not_found."""
+        room = self.room(raw)
+        if room is None or (room.private and account not in room.members):
+            raise ChatError("not_found", f"there is no channel {'#' + raw.removeprefix('#')!r} that you can see")
+        return room
+
+    def rooms_seen_by(self, account: int) -> list[Room]:
+        """Public rooms and the ones that *account* is in, by name."""
+        return sorted((r for r in self.rooms.values() if not r.private or account in r.members), key=lambda room: room.canonical)
+
+    def name_is_free(self, name: names.Name) -> bool:
+        return name.canonical not in self._accounts_by_canonical and name.skeleton not in self._accounts_by_skeleton
+
+    def room_name_is_free(self, name: names.Name) -> bool:
+        return name.canonical not in self._rooms_by_canonical and name.skeleton not in self._rooms_by_skeleton
+
+    def is_online(self, account: int) -> bool:
+        return account in self.online
+
+    def name_of(self, account: int | None) -> str:
+        """As its owner wrote it; account 0 and None are the server."""
+        found = self.accounts.get(account or 0)
+        return found.name if found is not None else "server"
+
+    # ------------------------------------------------------------ changes
+
+    def apply(self, effect: fx.Effect) -> None:
+        """Change the state as *effect* says. Effects that change nothing that decisions rest on are taken and do nothing."""
+        match effect:
+            case fx.Append():
+                pass
+            case fx.PutMember(room=room, account=account, role=role):
+                self.rooms[room].members[account] = role
+                self.accounts[account].rooms.add(room)
+            case fx.DropMember(room=room, account=account):
+                self.rooms[room].members.pop(account, None)
+                self.accounts[account].rooms.discard(room)
+            case fx.CreateRoom():
+                self._add_room(
+                    Room(effect.room, effect.name, effect.canonical, effect.skeleton, effect.epoch, "", effect.private, effect.password_hash)
+                )
+            case fx.DeleteRoom(room=room):
+                self._drop_room(self.rooms[room])
+            case fx.SetTopic(room=room, text=text):
+                self.rooms[room].topic = text
+            case fx.CreateAccount():
+                self._add_account(
+                    Account(effect.account, effect.name, effect.canonical, effect.skeleton, effect.color, effect.role)
+                )
+            case fx.SetColor(account=account, color=color):
+                self.accounts[account].color = color
+            case fx.SetServerRole(account=account, role=server_role):
+                self.accounts[account].role = server_role
+            case fx.PutBan(account=account):
+                self.accounts[account].ban = effect
+                self.banned.add(account)
+            case fx.DropBan(account=account):
+                self.accounts[account].ban = None
+                self.banned.discard(account)
+            case fx.PutInvite():
+                self.invites[effect.code] = Invite(effect.code, effect.role, effect.uses_left, effect.expires_ms)
+            case fx.UseInvite(code=code):
+                self._use_invite(self.invites[code])
+            case fx.SetCommandEnabled(name=name, enabled=enabled):
+                (self.disabled_commands.discard if enabled else self.disabled_commands.add)(name)
+            case fx.PutSession(session=session, account=account) | fx.RotateToken(session=session, account=account):
+                self.hold(session, account)
+            case fx.DropSession(session=session) | fx.SessionOffline(session=session):
+                self.release(session)
+            case fx.DropSessions(account=account, but=but):
+                for session in [s for s, a in self.held.items() if a == account and s != but]:
+                    self.release(session)
+            case _:
+                pass
+
+    def hold(self, session: str, account: int) -> None:
+        """The session is online, or within its resume window."""
+        if session not in self.held:
+            self.held[session] = account
+            self.online[account] = self.online.get(account, 0) + 1
+
+    def release(self, session: str) -> None:
+        account = self.held.pop(session, None)
+        if account is not None:
+            self.online[account] -= 1
+            if not self.online[account]:
+                del self.online[account]
+
+    def _add_account(self, account: Account) -> None:
+        self.accounts[account.id] = account
+        self._accounts_by_canonical[account.canonical] = account
+        self._accounts_by_skeleton[account.skeleton] = account
+
+    def _add_room(self, room: Room) -> None:
+        self.rooms[room.id] = room
+        self._rooms_by_canonical[room.canonical] = room
+        self._rooms_by_skeleton[room.skeleton] = room
+        self._rooms_by_name[room.name] = room
+
+    def _drop_room(self, room: Room) -> None:
+        for account in room.members:
+            self.accounts[account].rooms.discard(room.id)
+        del self.rooms[room.id], self._rooms_by_canonical[room.canonical], self._rooms_by_skeleton[room.skeleton]
+        del self._rooms_by_name[room.name]
+
+    def _use_invite(self, invite: Invite) -> None:
+        if invite.uses_left is not None:
+            invite.uses_left -= 1
+            if invite.uses_left <= 0:
+                del self.invites[invite.code]
