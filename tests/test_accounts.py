@@ -245,8 +245,8 @@ def test_a_flood_of_keys_eats_no_memory_and_those_who_go_on_are_kept():
     for n in range(10_000):
         throttle.add(f"address {n}", n * 1e-6)
         throttle.add("busy", n * 1e-6)
+        assert throttle.count("busy", 1.0) == min(3, n + 1)
     assert len(throttle) == 100
-    assert throttle.wait_s("busy", 1.0) > 0
     assert throttle.wait_s("address 0", 1.0) == 0.0
 
 
