@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat import config
-from chat.config import Config, ConfigError, connections_cap
+from chat.config import Config, ConfigError
 from chat.config.load import KEYS, SECTIONS, env_name, expectation
 from chat.config.manual import explanation, manual, shown, toml, values
 
@@ -192,6 +192,7 @@ def test_every_mistake_is_told_at_once_with_file_key_and_what_was_expected(file)
         ('name = "a\\u0007"', "name", "printable"),
         ("registration = 'maybe'", "registration", 'one of "'),
         ("storage.url = 'postgresql://x'", "storage.url", "sqlite:FILE"),
+        ("public_address = ':7667'", "public_address", "HOST or HOST:PORT"),
         ("public_address = 'a:b:c'", "public_address", "HOST:PORT"),
         ("data_dir = 3", "data_dir", "a path"),
         ('data_dir = "a\\u0000"', "data_dir", "a path"),
@@ -259,7 +260,7 @@ def test_every_key_can_come_from_the_environment(path):
         assert loaded.config == Config()
 
 
-# ---------------------------------------------------------------- show, and the cap
+# ---------------------------------------------------------------- show
 
 
 def test_show_tells_value_source_and_explanation(file):
@@ -277,15 +278,3 @@ def test_show_tells_value_source_and_explanation(file):
     text = shown(loaded, as_json=False)
     assert "limits.sends_burst = 3    # file" in text
     assert all(label in text for label in keys)
-
-
-@pytest.mark.parametrize(
-    ("descriptors", "expected"), [(20000, 10000), (1024, 768), (512, 256), (511, 255), (200, 100), (100, 64), (64, 64), (2**31, 10000)]
-)
-def test_connections_cap(descriptors, expected):
-    assert connections_cap(10_000, descriptors) == expected
-
-
-def test_too_few_descriptors():
-    with pytest.raises(ConfigError, match="63 file descriptors"):
-        connections_cap(10_000, 63)

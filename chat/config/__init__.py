@@ -10,7 +10,6 @@ from chat.config.sections import (
     Passwords,
     Storage,
     Tls,
-    connections_cap,
     split_address,
 )
 
@@ -24,7 +23,6 @@ __all__ = [
     "Passwords",
     "Storage",
     "Tls",
-    "connections_cap",
     "find_file",
     "load",
     "read",

@@ -6,7 +6,6 @@ checks by it (`chat.config.load`). The values are checked when a configuration i
 *Source*: contract, section 7 (defaults) and section 8 (names).
 """
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -31,13 +30,13 @@ class ConfigError(Exception):
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Split ``HOST:PORT``; an IPv6 address stands in brackets, which are taken off. *Raises* ValueError."""
+    """Split ``HOST:PORT``; an IPv6 address stands in brackets, which are taken off. No host is every address. *Raises* ValueError."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f'HOST:PORT, with brackets around an IPv6 address such as "[::]:{DEFAULT_PORT}"')
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535 or any(c.isspace() for c in host):
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or any(c.isspace() for c in host):
         raise ValueError(f'HOST:PORT with a port from 0 to 65535, such as "0.0.0.0:{DEFAULT_PORT}"')
     return host, int(port)
 
@@ -50,8 +49,8 @@ def _address(text: str) -> None:
 
 
 def _public_address(text: str) -> None:
-    if text:
-        split_address(text if text.rpartition("]")[2].count(":") == 1 else f"{text}:{DEFAULT_PORT}")
+    if text and not split_address(text if ":" in text.rpartition("]")[2] else f"{text}:{DEFAULT_PORT}")[0]:
+        raise ValueError("HOST or HOST:PORT")
 
 
 def _title(text: str) -> None:
@@ -119,7 +118,7 @@ class Listen:
 
     address: str = key(
         f"0.0.0.0:{DEFAULT_PORT}",
-        'HOST:PORT; "[::]:7667" is every IPv6 address and, on most systems, IPv4 too; port 0 takes any free one.',
+        'HOST:PORT; "0.0.0.0:7667" is every IPv4 address, "[::]:7667" every IPv6 address, ":7667" both; port 0 takes any free one.',
         check=_address,
     )
     dialects: tuple[str, ...] = key(
@@ -296,20 +295,3 @@ def disagreements(config: Config) -> list[tuple[str, str]]:
     addresses = [item.address for item in config.listen if split_address(item.address)[1] != 0]
     expect(len(set(addresses)) == len(addresses), "listen", "each address once")
     return found
-
-
-def connections_cap(connections: int, descriptors: int) -> int:
-    """How many connections *descriptors* (RLIMIT_NOFILE) allow. *Raises* ConfigError below 64, where no service is possible.
-
-    *Source*: contract, section 7.
-    """
-    if descriptors < 64:
-        raise ConfigError([f"{descriptors} file descriptors are too few, 64 are needed (ulimit -n)"])
-    spare = max(64, descriptors // 2) if descriptors < 512 else descriptors - 256
-    return min(connections, spare)
-
-
-def descriptors() -> int:
-    """How many files this process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2**31 if soft == resource.RLIM_INFINITY else soft

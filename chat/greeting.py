@@ -1,0 +1,58 @@
+"""What ``serve``, ``start``, ``status`` and ``invite`` tell a person."""
+
+import time
+from collections.abc import Sequence
+
+from chat import joinline
+from chat.background import ReadyInfo, Running, holder, last_described
+from chat.config import Config, split_address
+
+
+def ready_lines(info: ReadyInfo, *, stop: str) -> list[str]:
+    """At the first start four short lines, each ending in what is to be pasted; later one, and the owner's while there is none."""
+    where = f"{', '.join(info.addresses)}" + (f", {info.web}" if info.web else "")
+    lines = []
+    if info.owner_line:
+        lines.append(f"You, the owner (once): {info.owner_line}")
+    if not info.first_start:
+        return [*lines, f"chat is ready on {where}, files in {info.data_dir}; guests: chat invite; stop: {stop}"]
+    lines.append(f"Your guests: {info.guest_line or 'chat invite (registration is closed)'}")
+    lines.append(f"Files: {info.data_dir} (listening on {where})")
+    lines.append(f"Stop: {stop}")
+    return lines
+
+
+def status_line(config: Config, running: Running | None) -> str:
+    if running is None:
+        return f"chat is not running on {config.data_dir}"
+    if not running.addresses:
+        return f"chat (pid {running.pid}) is starting on {config.data_dir}"
+    since = duration(time.time() - running.started_s)
+    return f"chat (pid {running.pid}) is running since {since} on {', '.join(running.addresses)}, files in {config.data_dir}"
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units: ``3 d 4 h``, ``5 min 2 s``."""
+    left = max(0, int(seconds))
+    counts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or counts or size == 1:
+            counts.append(f"{count} {unit}")
+    return " ".join(counts[:2])
+
+
+def guests(config: Config) -> str | None:
+    """The guests' join line, whether the server runs or not. None: there is no way in.
+
+    It names the address that the running server has; else the configured one, or where that has no port of its own (0) the one it had last.
+    *Raises* OSError or ValueError when there is no database, or no certificate.
+    """
+    code = joinline.guest_invite(config.database)
+    if code is None and config.registration != "open":
+        return None
+    addresses: Sequence[str] = [listen.address for listen in config.listen]
+    running = holder(config.lock_file)
+    if running is not None or any(split_address(address)[1] == 0 for address in addresses):
+        addresses = (running or last_described(config.lock_file)).addresses or addresses
+    return joinline.guest_line(config, addresses, code)

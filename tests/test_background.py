@@ -1,0 +1,362 @@
+"""Starting, stopping and asking, with real processes; the daemon itself is a stand-in that behaves in every bad way."""
+
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chat import background
+from chat.background import Running, StartRefused, holder, take_lock
+from chat.config import Config, Listen
+
+STAND_IN = Path(__file__).parent / "stand_in.py"
+
+
+class House:
+    """A data folder, the commands on it, and at the end nothing that is still running."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.data = folder / "data"
+        self.processes = []
+        names = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
+        self.env = {"PATH": os.environ["PATH"], **dict.fromkeys(names, str(folder / "home"))}
+
+    def arguments(self, command, *more, name="behaves", listen="127.0.0.1:0"):
+        settings = ["--data-dir", str(self.data), "--listen", listen, "--set", f"name={name}", "--set", "limits.drain_s=0"]
+        return [sys.executable, str(STAND_IN), command, *settings, *more]
+
+    def chat(self, command, *more, **settings):
+        return subprocess.run(
+            self.arguments(command, *more, **settings), cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60
+        )
+
+    def serve(self, *more, stdout=subprocess.PIPE, **settings):
+        process = subprocess.Popen(
+            self.arguments("serve", *more, **settings), cwd=self.folder, env=self.env, stdout=stdout, stderr=subprocess.PIPE, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    def running(self):
+        return holder(self.data / "chat.lock")
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        running = self.running()
+        if running is not None and running.pid:
+            os.kill(running.pid, signal.SIGKILL)
+            assert background._wait_free(self.data / "chat.lock", 30)
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path)
+    yield made
+    made.end()
+
+
+def told(line):
+    """Of the standard error: everything but the warning about root."""
+    return [part for part in line.splitlines() if "running as root" not in part]
+
+
+# ---------------------------------------------------------------- in the foreground
+
+
+def test_serve_tells_four_lines_and_ends_with_0_after_sigterm(house):
+    process = house.serve()
+    lines = [process.stdout.readline() for _ in range(4)]
+    running = house.running()
+    assert lines == [
+        "You, the owner (once): chat connect 127.0.0.1:1#f/i\n",
+        "Your guests: chat connect 127.0.0.1:1#f/i\n",
+        f"Files: {house.data} (listening on {running.addresses[0]})\n",
+        "Stop: Ctrl-C\n",
+    ]
+    assert running.pid == process.pid == int((house.data / "chat.pid").read_text())
+    assert running.host == socket.gethostname()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, told(err)) == (0, [])
+    assert not (house.data / "chat.pid").exists()
+    assert house.running() is None
+    assert stat.S_IMODE(house.data.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in house.data.rglob("*")} == {0}
+
+
+def test_later_starts_tell_one_line(house):
+    for expected in (4, 1):
+        process = house.serve()
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        lines = [first, *process.stdout]
+        assert process.wait(60) == 0
+        assert len([line for line in lines if "standard output" not in line]) == expected
+
+
+def test_a_reader_that_is_gone_does_not_end_the_server(house):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = house.serve(stdout=writer)
+    os.close(writer)
+    assert "ended" not in wait_for_pid(house, process)
+    process.send_signal(signal.SIGTERM)
+
+
+def wait_for_pid(house, process):
+    """Until the lock describes addresses; without polling: `chat status` as often as it takes, each a whole process."""
+    while (running := house.chat("status")).returncode != 0 or "starting" in running.stdout:
+        if process.poll() is not None:
+            return f"ended with {process.returncode}: {process.stderr.read()}"
+    return running.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("refuses", "chat: {data}/chat.db: damaged"),
+        ("world", "chat: {data}/certificate.pem: No such file or directory"),
+        ("crashes", "chat: internal error"),
+    ],
+)
+def test_a_daemon_that_refuses_is_one_line_and_1(house, command, name, expected):
+    done = house.chat(command, name=name)
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = [line for line in told(done.stderr) if not line.startswith("{")]
+    assert len(lines) == 1
+    assert lines[0].startswith(expected.format(data=house.data))
+    assert "hunter2" not in done.stderr
+    assert house.running() is None
+    assert not (house.data / "chat.pid").exists()
+
+
+def test_a_daemon_that_fails_later_ends_with_1_and_a_line_in_the_log(house):
+    process = house.serve(name="fails later")
+    out, err = process.communicate(timeout=60)
+    (line,) = told(err)
+    assert (process.returncode, json.loads(line)["event"], json.loads(line)["exception"]) == (1, "daemon_ended", "RuntimeError")
+    assert len(json.loads(line)["error_id"]) == 10
+    assert "hunter2" not in err + out
+
+
+# ---------------------------------------------------------------- refused, and nothing touched
+
+
+def everything_in(folder):
+    return sorted((str(path), path.is_file() and path.read_bytes()) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+def test_a_port_in_use(house, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = house.chat(command, listen=address)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"chat: cannot listen on {address}: the port is in use\n"
+    assert not house.data.exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+def test_a_second_instance(house, command):
+    assert house.chat("start").returncode == 0
+    before = everything_in(house.data)
+    done = house.chat(command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"chat: chat already runs on {house.data} (pid {house.running().pid})\n"
+    assert everything_in(house.data) == before
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+def test_a_folder_that_cannot_be(house, command):
+    (house.folder / "file").write_text("")
+    house.data = house.folder / "file" / "data"
+    done = house.chat(command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"chat: the data folder {house.data} cannot be used: {house.folder / 'file'} is no folder\n"
+    assert everything_in(house.folder) == [(str(house.folder / "file"), b"")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(house):
+    house.folder.chmod(0o500)
+    done = house.chat("serve")
+    house.folder.chmod(0o700)
+    assert done.stderr == f"chat: the data folder {house.data} cannot be made: no right to write in {house.folder}\n"
+
+
+def test_a_folder_that_the_system_refuses(house):
+    house.data = Path("/proc/self/nothing/data")
+    done = house.chat("serve")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_too_few_descriptors(house):
+    done = subprocess.run(
+        house.arguments("serve"),
+        env=house.env,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60)),
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "60" in done.stderr
+    assert not house.data.exists()
+
+
+def test_mistakes_in_the_configuration_are_told_each(house):
+    done = house.chat("serve", "--set", "limits.sends_burst=x", "--set", "nam=y")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert not house.data.exists()
+
+
+# ---------------------------------------------------------------- in the background
+
+
+def test_start_status_stop(house):
+    done = house.chat("start")
+    running = house.running()
+    assert (done.returncode, len(done.stdout.splitlines()), told(done.stderr)) == (0, 4, [])
+    assert done.stdout.endswith("Stop: chat stop\n")
+    assert running.pid == int((house.data / "chat.pid").read_text())
+    assert os.getsid(running.pid) != os.getsid(0), "it is detached from our terminal"
+    host, port = running.addresses[0].split(":")
+    socket.create_connection((host, int(port))).close()
+
+    status = house.chat("status")
+    assert status.returncode == 0
+    assert status.stdout.startswith(f"chat (pid {running.pid}) is running since ")
+    assert running.addresses[0] in status.stdout
+
+    stopped = house.chat("stop")
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, f"chat (pid {running.pid}) has stopped\n", "")
+    status = house.chat("status")
+    assert (status.returncode, status.stdout) == (3, f"chat is not running on {house.data}\n")
+    again = house.chat("stop")
+    assert (again.returncode, again.stdout) == (0, f"chat is not running on {house.data}\n")
+
+
+def test_the_background_one_has_a_log_and_is_silent(house):
+    """Nothing of ours stays open in it: a pipe that its parent's output went to ends."""
+    done = house.chat("start", name="fails later")
+    assert done.returncode == 0
+    assert background._wait_free(house.data / "chat.lock", 30)
+    (line,) = (house.data / "log" / "chat.log").read_text().splitlines()
+    assert json.loads(line)["event"] == "daemon_ended"
+    assert (house.data / "log" / "stderr.log").read_text() == ""
+
+
+def test_a_daemon_that_dies_while_it_starts(house):
+    done = house.chat("start", name="dies")
+    assert done.returncode == 1
+    assert done.stderr == f"chat: chat ended before it was ready; see {house.data}/log/chat.log\n"
+
+
+def test_after_kill_9_nothing_is_running_and_a_start_works(house):
+    house.chat("start")
+    pid = house.running().pid
+    os.kill(pid, signal.SIGKILL)
+    assert background._wait_free(house.data / "chat.lock", 30)
+    assert (house.data / "chat.pid").exists(), "stale, and not believed"
+    assert house.chat("status").returncode == 3
+    assert house.chat("stop").returncode == 0
+    done = house.chat("start")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+    assert house.running().pid != pid
+
+
+def test_a_daemon_that_does_not_stop_is_told(house):
+    house.chat("start", name="stubborn")
+    pid = house.running().pid
+    done = house.chat("stop")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"chat: chat (pid {pid}) is still running after 2 s")
+    assert house.running().pid == pid
+
+
+# ---------------------------------------------------------------- the lock, and systemd
+
+
+def test_the_lock_is_one_process_deep(tmp_path):
+    path = tmp_path / "chat.lock"
+    assert holder(path) is None
+    assert not path.exists(), "asking touches nothing"
+    lock = take_lock(path)
+    assert holder(path) == Running()
+    lock.describe(Running(pid=7, host="h", started_s=1.5, addresses=("a:1",)))
+    assert holder(path) == background.last_described(path) == Running(pid=7, host="h", started_s=1.5, addresses=("a:1",))
+    lock.describe(Running(pid=8))
+    assert holder(path) == Running(pid=8)
+    with pytest.raises(StartRefused, match="pid 8"):
+        take_lock(path)
+    lock.release()
+    lock.release()
+    assert holder(path) is None
+    take_lock(path).release()
+
+
+def test_someone_who_looks_does_not_make_a_start_fail(tmp_path, monkeypatch):
+    path = tmp_path / "chat.lock"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(background.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        take_lock(path).release()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"[]", b'{"pid": "x"}', b"\xff"])
+def test_a_lock_file_with_anything_in_it(tmp_path, content):
+    path = tmp_path / "chat.lock"
+    lock = take_lock(path)
+    path.write_bytes(content)
+    assert holder(path) == Running()
+    lock.release()
+
+
+def test_a_lock_held_on_another_host_is_left_alone(tmp_path):
+    config = Config(data_dir=tmp_path)
+    lock = take_lock(config.lock_file)
+    lock.describe(Running(pid=os.getpid(), host="elsewhere.example"))
+    assert background.stop(config).result == "failed"
+    lock.release()
+
+
+def test_prepare_gives_up_what_it_took(tmp_path):
+    config = Config(data_dir=tmp_path / "data", listen=(Listen(address="127.0.0.1:0"), Listen(address="nowhere.invalid:1")))
+    before = len(os.listdir("/proc/self/fd"))
+    umask = os.umask(0o022)
+    try:
+        with pytest.raises(StartRefused, match=r"cannot listen on nowhere\.invalid:1"):
+            background.prepare(config)
+    finally:
+        os.umask(umask)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not config.data_dir.exists()
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told(tmp_path, monkeypatch, abstract):
+    address = f"@chat-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind("\0" + address[1:] if abstract else address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        background.notify("READY=1")
+        assert select.select([service], [], [], 10)[0]
+        assert service.recv(100) == b"READY=1"
+    background.notify("STOPPING=1")  # nobody there: no reason to stop
