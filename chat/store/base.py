@@ -1,16 +1,15 @@
 """The interface of a store, and the records it gives out. Its contract suite is tests/contracts/test_store.py."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
+from chat.rooms import effects
 from chat.rooms.effects import Action, Conversation, Outcome, RoomRole, ServerRole
 
-row = attrs.frozen(kw_only=True)
 
-
-@row
+@attrs.frozen(kw_only=True)
 class AccountRow:
     account: int
     name: str
@@ -21,7 +20,7 @@ class AccountRow:
     at_ms: int
 
 
-@row
+@attrs.frozen(kw_only=True)
 class BanRow:
     account: int
     by: int
@@ -30,7 +29,7 @@ class BanRow:
     reason: str | None
 
 
-@row
+@attrs.frozen(kw_only=True)
 class RoomRow:
     room: int
     name: str
@@ -44,7 +43,7 @@ class RoomRow:
     members: dict[int, RoomRole]  # in the order of joining
 
 
-@row
+@attrs.frozen(kw_only=True)
 class InviteRow:
     code: str = attrs.field(repr=False)
     role: ServerRole
@@ -53,7 +52,7 @@ class InviteRow:
     by: int
 
 
-@row
+@attrs.frozen(kw_only=True)
 class SessionRow:
     session: str
     account: int
@@ -67,13 +66,13 @@ class SessionRow:
     token: str  # "present" or "previous" or "stale": which of its tokens was asked for; "" where none was
 
 
-@row
+@attrs.frozen(kw_only=True)
 class Credentials:
     account: int
     password_hash: str = attrs.field(repr=False)
 
 
-@row
+@attrs.frozen(kw_only=True)
 class Snapshot:
     """All that decisions rest on."""
 
@@ -85,7 +84,7 @@ class Snapshot:
     sessions: list[SessionRow]  # those marked online: their accounts are held for the resume window after a start
 
 
-@row
+@attrs.frozen(kw_only=True)
 class HistoryRow:
     """One record. ``body`` as in `Append`: the text of a message, else the mapping; None for a message that was deleted."""
 
@@ -98,7 +97,7 @@ class HistoryRow:
     cid: str | None
 
 
-@row
+@attrs.frozen(kw_only=True)
 class Page:
     """Ascending by seq. ``more``: the page ended early at its limit of rows or bytes (above ``after``, else below ``before``)."""
 
@@ -111,26 +110,44 @@ class Page:
 class Writer(Protocol):
     """Synchronous; called from the committer's one writer thread only."""
 
-    def load(self) -> Snapshot: ...
+    def load(self) -> Snapshot:
+        """*Raises* `CommitFailed`."""
+        ...
 
     def commit(self, actions: Sequence[Action]) -> list[Outcome]:
         """Store *actions* in one transaction and return their outcomes in the same order.
+
+        An action that is refused or stores nothing needs no place on the disk: such a batch is answered while the store is
+        full or locked. When an action that `changes_state` is dropped (a retry, a cid_conflict), the later ones of its generation
+        were decided on a state that never was: they are refused with storage_unavailable.
 
         *Raises* `CommitFailed`, with ``definite`` saying whether it is certain that nothing of it is or will be stored.
         """
         ...
 
     def commit_one_by_one(self, actions: Sequence[Action]) -> list[Outcome]:
-        """After a failed `commit` that was definite: one transaction each, so that one bad row does not fail its neighbours."""
+        """After a `commit` that failed with ``one_row``: each action stands and falls alone, so that one bad row does not fail
+        its neighbours. *Raises* as `commit`."""
         ...
 
     def recover(self) -> None:
-        """After an indeterminate `commit`: reopen. *Raises* OSError or CommitFailed while that does not work."""
+        """After an indeterminate `commit`: reopen, and make certain that what failed cannot come back any more.
+        *Raises* OSError or CommitFailed while that does not work."""
+        ...
+
+    def tidy(self, *, cids_before_ms: int, rows: int) -> bool:
+        """One bounded step of housekeeping: drop cids older than *cids_before_ms*, records of deleted rooms, expired sessions.
+
+        *Returns* whether the pass goes on: call it until it says no, then not again for an hour. *Raises* `CommitFailed`.
+        """
         ...
 
 
 class Store(Protocol):
-    """Readers: each waits for a thread of the readers' own limiter. They see whatever is committed when they run."""
+    """Readers: each waits for a thread of the readers' own limiter. They see whatever is committed when they run.
+
+    *Raises* ChatError storage_unavailable while the store cannot be read.
+    """
 
     writer: Writer
 
@@ -151,14 +168,62 @@ class Store(Protocol):
         """
         ...
 
+    async def known_cid(self, account: int, cid: str) -> "KnownCid | None":
+        """What the cid got, if it is committed: a look-up before a decision. The one that counts is the commit's own."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
-class CommitFailed(Exception):
-    """``definite``: nothing of it is stored or ever will be. ``code`` is storage_unavailable or storage_full."""
+@attrs.frozen(kw_only=True)
+class KnownCid:
+    """What a cid got: see `Outcome.dup`."""
 
-    def __init__(self, code: str, message: str, *, definite: bool) -> None:
+    digest: bytes | None
+    dup: tuple[int, str, int, int] | bytes
+
+
+class CommitFailed(Exception):
+    """``definite``: nothing of it is stored or ever will be. ``code`` is storage_unavailable or storage_full.
+
+    ``one_row``: the storage is well and one of the actions is not; `Writer.commit_one_by_one` finds out which. Then definite too.
+    """
+
+    def __init__(self, code: str, message: str, *, definite: bool, one_row: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.definite = definite
+        self.one_row = one_row
+
+
+class StoreRefused(Exception):
+    """The store cannot be opened; nothing was touched. ``str()`` is one line for the person who starts the daemon."""
+
+
+# ---------------------------------------------------------------- what an action asks of the store
+
+_STORED: Final = frozenset(effects.Stored.__args__)
+_STATELESS: Final = {
+    effects.Append,
+    effects.SetReadMarker,
+    effects.RotateToken,  # who is refused it sees to the session himself, and it may be: the session may have ended meanwhile
+    effects.ForgetPreviousToken,
+    effects.SessionOffline,
+}
+_STATE: Final = _STORED - _STATELESS
+
+
+def stores(action: Action) -> bool:
+    """Whether *action*, when it is not a retry, writes anything."""
+    if action.refusal is not None:
+        return False
+    return action.cid is not None or any(type(effect) in _STORED for effect in action.effects)
+
+
+def changes_state(action: Action) -> bool:
+    """Whether decisions after *action* rest on it: it changes rooms, members, accounts, bans, invites, commands or who has a session.
+
+    A text or a read marker that was not stored makes no later decision wrong.
+    """
+    return any(type(effect) in _STATE for effect in action.effects)

@@ -1,0 +1,256 @@
+"""The one who commits: takes every batch that waits, stores them in one transaction, and has the outcomes routed in order.
+
+Theory of operation
+    `Committer.run` is the only caller of the store's writer, and calls it in one thread of its own. While a transaction is synced
+    the next batches gather in the memory channel, and become the next transaction together (group commit). What needs no store
+    at all (a refusal without a cid, an answer) skips the thread, but never overtakes: outcomes leave in the order in which actions came.
+
+    When a commit failed, definitely, every action of it that wanted to store gets the error and its rate token back; then the same
+    actions are run once more as what they are now, refusals, so that a retry of something stored long ago still learns its place.
+    If one of them changed what decisions rest on (`base.changes_state`), the manager's state is wrong: ``on_failure`` tells it
+    with a plain call, it asks for `load` and raises its generation, and until then all that comes from the generations up to
+    the failed one is refused. Texts change no such state: on a full disk nobody reloads anything.
+
+    When nobody knows what became of a commit, its actions get ``indeterminate`` and the store is *out*: nothing is stored and
+    nothing looked up until `Writer.recover` has worked, which is tried with growing pauses. Refusals and answers still go out.
+    Then ``on_failure`` is called, since only the store knows what is true. The store is out, too, when not even reading works.
+
+An action that is refused here has its ``refusal`` set.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+import trio
+
+from chat.errors import ChatError
+from chat.rooms.effects import Action, Outcome
+from chat.store.base import CommitFailed, Snapshot, Writer, changes_state, stores
+from chat.store.thread import OneThread, open_thread
+
+GROUP_MAX: Final = 1000  # actions of one transaction: above, a row costs no less, and routing would hold the loop too long
+RECOVER_FIRST_S: Final = 0.1
+RECOVER_MAX_S: Final = 5.0
+_STORAGE: Final = frozenset({"storage_unavailable", "storage_full", "internal_error"})  # not the sender's fault
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False)
+class _Ask:
+    """Something else for the writer's thread, at its place among the batches."""
+
+    call: Callable[[], Any]
+    vital: bool
+    done: trio.Event = attrs.Factory(trio.Event)
+    value: Any = None
+    error: CommitFailed | None = None
+
+
+class Committer:
+    """*route* gets the outcomes of each batch, in order; *refund* each action that was dropped or failed through no fault of its sender;
+    *on_failure* the generation whose state is wrong. All three are plain calls that never wait.
+
+    ``batches`` is where lists of actions go. Close it (and its clones) to end `run`.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        route: Callable[[list[Outcome]], None],
+        on_failure: Callable[[int], None],
+        refund: Callable[[Action], None],
+    ) -> None:
+        # 64: what the manager may decide ahead while one transaction is synced. It sends one batch for all that its inbox held, so
+        # a few would do; with 64 even single actions fill a group commit, and when it is full the inbox gathers, then the senders' sockets.
+        send, receive = trio.open_memory_channel[Any](64)
+        self.batches: trio.MemorySendChannel[list[Action]] = send
+        self._receive: trio.MemoryReceiveChannel[list[Action] | _Ask] = receive
+        self._writer = writer
+        self._route = route
+        self._on_failure = on_failure
+        self._refund = refund
+        self._failed = -1  # actions of this generation or an older one rest on a state that never was
+        self._told = -1  # the newest that was reported
+        self._out = False  # nothing is asked of the store before it has recovered
+        self._retry_s = 0.0  # when to try to recover next, and how long to pause after that
+        self._pause_s = RECOVER_FIRST_S
+
+    async def load(self) -> Snapshot:
+        """All that is stored by the batches sent before. *Raises* ChatError storage_unavailable, at once while the store is out."""
+        return await self._ask(self._writer.load, vital=True)
+
+    async def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
+        """See `Writer.tidy`. *Raises* ChatError."""
+        return await self._ask(lambda: self._writer.tidy(cids_before_ms=cids_before_ms, rows=rows), vital=False)
+
+    async def run(self) -> None:
+        """*Waits* until ``batches`` is closed and everything in it was committed and routed, or refused."""
+        async with open_thread("chat-writer") as in_thread, self._receive:
+            while True:
+                try:
+                    item = await self._next(in_thread)
+                except trio.EndOfChannel:
+                    return
+                ask: _Ask | None = None
+                if isinstance(item, _Ask):
+                    await self._run_ask(in_thread, item)
+                    continue
+                actions = list(item)
+                while len(actions) < GROUP_MAX:
+                    try:
+                        item = self._receive.receive_nowait()
+                    except (trio.WouldBlock, trio.EndOfChannel):
+                        break
+                    if isinstance(item, _Ask):
+                        ask = item
+                        break
+                    actions += item
+                await self._run_batch(in_thread, actions)
+                if ask is not None:
+                    await self._run_ask(in_thread, ask)
+
+    # ------------------------------------------------------------ batches
+
+    async def _run_batch(self, in_thread: OneThread, actions: list[Action]) -> None:
+        lost = -1
+        if self._out or self._failed >= 0:
+            for action in actions:
+                if (self._out or action.generation <= self._failed) and stores(action):
+                    lost = max(lost, self._refuse(action, ChatError("storage_unavailable", "not stored, please try again")))
+        if self._out or not any(action.cid is not None or action.conversations or stores(action) for action in actions):
+            outcomes = [self._unstored(action) for action in actions]
+        else:
+            outcomes, failed = await self._commit(in_thread, actions)
+            lost = max(lost, failed)
+        self._route(outcomes)
+        self._failed = max(self._failed, lost)
+        self._report()
+
+    async def _commit(self, in_thread: OneThread, actions: list[Action]) -> tuple[list[Outcome], int]:
+        """The outcomes, and the newest generation whose state is wrong, or -1."""
+        try:
+            try:
+                outcomes = await in_thread(self._writer.commit, actions)
+            except CommitFailed as exc:
+                if not exc.one_row:
+                    raise
+                _log.error("a batch of %d actions failed, now each alone: %s", len(actions), exc)
+                outcomes = await in_thread(self._writer.commit_one_by_one, actions)
+        except CommitFailed as exc:
+            _log.error("commit failed (%s, %s): %s", exc.code, "definite" if exc.definite else "indeterminate", exc)
+            if exc.definite:
+                return await self._after_failure(in_thread, actions, exc)
+            return self._after_uncertainty(actions)
+        lost = -1
+        for outcome in outcomes:
+            if outcome.error is not None or outcome.dup is not None:
+                lost = max(lost, self._dropped(outcome))
+        return outcomes, lost
+
+    def _dropped(self, outcome: Outcome) -> int:
+        """Nothing of an action was stored, and the store is well. *Returns* the generation whose state that makes wrong, or -1."""
+        action = outcome.action
+        if action.refusal is not None:
+            return -1
+        if outcome.error is None or outcome.error.code in _STORAGE:
+            self._refund(action)
+        return action.generation if changes_state(action) else -1
+
+    async def _after_failure(self, in_thread: OneThread, actions: list[Action], exc: CommitFailed) -> tuple[list[Outcome], int]:
+        lost = -1
+        for action in actions:
+            if stores(action):
+                lost = max(lost, self._refuse(action, ChatError(exc.code, exc.message)))
+        try:
+            return await in_thread(self._writer.commit, actions), lost
+        except CommitFailed as again:
+            _log.error("the store does not answer: %s", again)
+            self._go_out()
+            return [self._unstored(action) for action in actions], lost
+
+    def _after_uncertainty(self, actions: list[Action]) -> tuple[list[Outcome], int]:
+        lost = -1
+        outcomes = []
+        for action in actions:
+            if stores(action):
+                self._refund(action)
+                lost = max(lost, action.generation)  # even texts: the manager knows no heads that can be trusted
+                error = ChatError("indeterminate", "the server does not know whether this was stored, please try again")
+                outcomes.append(Outcome(action=action, error=error))
+            else:
+                outcomes.append(self._unstored(action))
+        self._go_out()
+        return outcomes, lost
+
+    def _refuse(self, action: Action, error: ChatError) -> int:
+        """*Returns* the generation whose state that makes wrong, or -1."""
+        self._refund(action)
+        action.refusal = error
+        return action.generation if changes_state(action) else -1
+
+    def _unstored(self, action: Action) -> Outcome:
+        """The outcome without the store."""
+        if action.refusal is None and action.conversations:
+            return Outcome(action=action, error=ChatError("storage_unavailable", "the server cannot read just now"))
+        return Outcome(action=action, error=action.refusal)
+
+    # ------------------------------------------------------------ asks, and recovery
+
+    async def _ask(self, call: Callable[[], T], *, vital: bool) -> T:
+        ask = _Ask(call, vital)
+        async with self.batches.clone() as send:
+            await send.send(ask)  # type: ignore[arg-type]
+        await ask.done.wait()
+        if ask.error is not None:
+            raise ChatError(ask.error.code, ask.error.message) from ask.error
+        value: T = ask.value
+        return value
+
+    async def _run_ask(self, in_thread: OneThread, ask: _Ask) -> None:
+        try:
+            if self._out:
+                raise CommitFailed("storage_unavailable", "the store is out", definite=True)
+            ask.value = await in_thread(ask.call)
+        except CommitFailed as exc:
+            _log.error("the store does not answer: %s", exc)
+            ask.error = exc
+            if ask.vital:
+                self._go_out()
+        ask.done.set()
+
+    async def _next(self, in_thread: OneThread) -> list[Action] | _Ask:
+        while self._out:
+            with trio.move_on_at(self._retry_s):
+                if trio.current_time() < self._retry_s:
+                    return await self._receive.receive()
+            await self._recover(in_thread)
+        return await self._receive.receive()
+
+    async def _recover(self, in_thread: OneThread) -> None:
+        try:
+            await in_thread(self._writer.recover)
+        except (CommitFailed, OSError) as exc:
+            _log.error("the store is still out: %s", exc)
+            self._pause_s = min(2 * self._pause_s, RECOVER_MAX_S)
+            self._retry_s = trio.current_time() + self._pause_s
+            return
+        _log.warning("the store is back")
+        self._out = False
+        self._report()
+
+    def _report(self) -> None:
+        """Tell once of a failed generation, as soon as the store can be asked for its state."""
+        if self._failed > self._told and not self._out:
+            self._told = self._failed
+            self._on_failure(self._failed)
+
+    def _go_out(self) -> None:
+        if not self._out:
+            self._out = True
+            self._pause_s = RECOVER_FIRST_S
+            self._retry_s = trio.current_time() + self._pause_s

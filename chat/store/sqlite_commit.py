@@ -1,0 +1,196 @@
+"""The writer of a SQLite store: whole transactions, and the certainty of what became of them.
+
+Theory of operation
+    WAL with synchronous=FULL: COMMIT writes the transaction's pages behind the log's end and syncs the log. An error before COMMIT is
+    definite: rolled back, nothing will be found later. An error IN it is not: when the sync fails, readers see nothing of it, but the
+    pages lie behind the log's end with a valid commit mark, and after a crash the next start may find and take them.
+
+    So a failed COMMIT is followed by a fence: another transaction, with a real change (``meta.generation``), which SQLite writes at that
+    same end of the log, over the first pages of the failed one. Once the fence is synced the failed one cannot come back, since the
+    log's checksums are a chain. If the fence fails too, nobody knows: `CommitFailed` is then not definite, and `recover`
+    opens the file anew and sets the fence before anything else is written.
+
+A batch that stores nothing (refusals, which look their cid up; lists of conversations) is only read: it is answered while the disk
+is full or another process holds the write lock.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from chat.rooms.effects import Action, Outcome
+from chat.store import sqlite_read
+from chat.store.base import CommitFailed, Snapshot, stores
+from chat.store.sqlite_batch import Batch, Spoiled
+from chat.store.sqlite_effects import purge
+from chat.store.sqlite_files import connect
+
+SPACE_CHECK_S: Final = 0.1
+T = TypeVar("T")
+
+
+class SqliteWriter:
+    """*Owns* its connection. Synchronous; from one thread at a time. *now_ms* is the clock of the records."""
+
+    def __init__(self, path: Path, *, busy_timeout_s: float, min_free_bytes: int, now_ms: Callable[[], int]) -> None:
+        self.path = path
+        self.min_free_bytes = min_free_bytes
+        self._busy_timeout_s = busy_timeout_s
+        self._now_ms = now_ms
+        self._space_checked_s = float("-inf")
+        self._free_bytes = 0
+        self._sick = False  # the connection saw an I/O error or worse: it is opened anew before its next use
+        self._scanned = (-1, "")  # how far tidy's pass over the cids is
+        self._db = self._connect()
+
+    def load(self) -> Snapshot:
+        return self._reading(lambda: sqlite_read.load(self._db))
+
+    def commit(self, actions: Sequence[Action]) -> list[Outcome]:
+        if not any(map(stores, actions)):
+            return self._reading(lambda: self._batch().run(actions))
+        self._check_space()
+        return self._writing(lambda: self._batch().run(actions))
+
+    def commit_one_by_one(self, actions: Sequence[Action]) -> list[Outcome]:
+        self._check_space()
+        return self._writing(lambda: self._batch().run_one_by_one(actions))
+
+    def recover(self) -> None:
+        try:
+            self._reopen()
+            self._fence()
+        except sqlite3.Error as exc:
+            self._sick = True
+            raise _failed(exc, definite=True) from exc
+
+    def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
+        """The pass over the cids goes in the order of their key, so that it needs no index that every message would pay for."""
+        return self._writing(lambda: self._tidy(cids_before_ms, rows))
+
+    def close(self) -> None:
+        self._db.close()
+
+    # ------------------------------------------------------------ transactions
+
+    def _reading(self, run: Callable[[], T]) -> T:
+        return self._transaction("BEGIN", run, self._commit_reading)
+
+    def _writing(self, run: Callable[[], T]) -> T:
+        return self._transaction("BEGIN IMMEDIATE", run, self._commit_writing)
+
+    def _transaction(self, begin: str, run: Callable[[], T], commit: Callable[[], None]) -> T:
+        try:
+            if self._sick:
+                self._reopen()
+            self._db.execute(begin)
+            found = run()
+        except Spoiled as exc:
+            self._roll_back()
+            raise CommitFailed("storage_unavailable", str(exc), definite=True, one_row=True) from exc
+        except sqlite3.Error as exc:
+            self._roll_back()
+            self._sick = self._sick or not _is_well(exc)
+            raise _failed(exc, definite=True) from exc
+        except BaseException:
+            self._roll_back()
+            raise
+        commit()
+        return found
+
+    def _commit_reading(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # nothing hangs on it
+            self._db.execute("COMMIT")
+            return
+        self._sick = True
+
+    def _commit_writing(self) -> None:
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._roll_back()
+            try:
+                self._fence()
+            except sqlite3.Error as again:
+                self._sick = True
+                raise _failed(again, definite=False) from exc
+            raise _failed(exc, definite=True) from exc
+
+    def _fence(self) -> None:
+        """Once it returns, nothing of an earlier failed COMMIT can come back. *Raises* sqlite3.Error."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE meta SET generation = generation + 1")
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._sick = True
+
+    def _batch(self) -> Batch:
+        return Batch(self._db, self._now_ms())
+
+    # ------------------------------------------------------------ the world
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect(self.path, busy_timeout_s=self._busy_timeout_s)
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._sick = True
+        self._db = self._connect()
+        self._sick = False
+
+    def _check_space(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._space_checked_s >= SPACE_CHECK_S:
+            self._space_checked_s = now_s
+            disk = os.statvfs(self.path.parent)
+            self._free_bytes = disk.f_bavail * disk.f_frsize
+        if self._free_bytes < self.min_free_bytes:
+            raise CommitFailed("storage_full", "the server's disk is full", definite=True)
+
+    # ------------------------------------------------------------ housekeeping
+
+    def _tidy(self, cids_before_ms: int, rows: int) -> bool:
+        room = self._db.execute("SELECT conv FROM purges LIMIT 1").fetchone()
+        if room is not None:
+            purge(self._db, room[0], rows)
+            return True
+        if self._scanned == (-1, ""):
+            self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))
+        end = self._db.execute(
+            "SELECT account, cid FROM cids WHERE (account, cid) > (?, ?) ORDER BY account, cid LIMIT 1 OFFSET ?", (*self._scanned, rows - 1)
+        ).fetchone()
+        self._db.execute(
+            "DELETE FROM cids WHERE (account, cid) > (?, ?) AND (account, cid) <= (?, ?) AND ts < ?",
+            (*self._scanned, *(end or (2**63 - 1, "")), cids_before_ms),
+        )
+        self._scanned = end or (-1, "")
+        return end is not None
+
+
+def _is_well(exc: sqlite3.Error) -> bool:
+    """Whether the connection is as good as before: the file was locked, or the disk full."""
+    return _code(exc) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
+
+
+def _failed(exc: sqlite3.Error, *, definite: bool) -> CommitFailed:
+    if _code(exc) == sqlite3.SQLITE_FULL:
+        return CommitFailed("storage_full", "the server's disk is full", definite=definite)
+    return CommitFailed("storage_unavailable", f"the server cannot store just now ({exc})", definite=definite)
+
+
+def _code(exc: sqlite3.Error) -> int:
+    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
