@@ -204,11 +204,11 @@ def holder_of(config: Config) -> Running | None:
 def _check_folder(folder: Path) -> None:
     """That *folder* can be written or made, without trying."""
     there = folder
-    while not there.exists() and there != there.parent:
+    while not os.path.exists(there) and there != there.parent:  # unlike Path.exists it takes "no right to look" for a no
         there = there.parent
     if not there.is_dir():
         raise StartRefused(f"the data folder {folder} cannot be used: {there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         raise StartRefused(f"the data folder {folder} cannot be {'written' if there == folder else 'made'}: no right to write in {there}")
 
 

@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chat import __version__
-from chat.config import Config, ConfigError, Loaded, read
+
+if TYPE_CHECKING:
+    from chat.config import Config, Loaded
 
 ROOT = "running as root: an account of its own is safer"
 
@@ -31,6 +33,8 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_loaded(config: Path | None, data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...], **rest: Any) -> None:
+        from chat.config import ConfigError, read
+
         flags: dict[str, Any] = {}
         for setting in settings:
             key, equals, value = setting.partition("=")
@@ -69,7 +73,7 @@ def main() -> None:
 
 @main.command()
 @server_options
-def serve(loaded: Loaded) -> None:
+def serve(loaded: "Loaded") -> None:
     """Run the server here, in the foreground. SIGTERM or Ctrl-C stops it."""
     from chat import background, daemon
 
@@ -85,7 +89,7 @@ def serve(loaded: Loaded) -> None:
 
 @main.command()
 @server_options
-def start(loaded: Loaded) -> None:
+def start(loaded: "Loaded") -> None:
     """Run the server in the background; return when it is ready."""
     from chat import background, daemon
 
@@ -107,7 +111,7 @@ def _tell_ready(info: Any, *, stop: str) -> None:
 
 @main.command()
 @server_options
-def stop(loaded: Loaded) -> None:
+def stop(loaded: "Loaded") -> None:
     """Stop the server in the background, and wait for its end."""
     from chat import background
 
@@ -119,7 +123,7 @@ def stop(loaded: Loaded) -> None:
 
 @main.command()
 @server_options
-def status(loaded: Loaded) -> None:
+def status(loaded: "Loaded") -> None:
     """Tell whether the server runs, since when, and where. Exit status 0: it runs, 3: it does not."""
     from chat import background, greeting
 
@@ -130,7 +134,7 @@ def status(loaded: Loaded) -> None:
 
 @main.command()
 @server_options
-def invite(loaded: Loaded) -> None:
+def invite(loaded: "Loaded") -> None:
     """Print the join line for guests again, whether the server runs or not."""
     from chat import background, greeting
 
@@ -143,7 +147,7 @@ def invite(loaded: Loaded) -> None:
     click.echo(line)
 
 
-def _asked(ask: Callable[[Config], Any], config: Config) -> Any:
+def _asked(ask: "Callable[[Config], Any]", config: "Config") -> Any:
     from chat.background import StartRefused
 
     try:
@@ -164,6 +168,8 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 def check(file: Path | None) -> None:
     """Find every mistake in FILE (else in the file that would be used) and in the environment."""
+    from chat.config import ConfigError, read
+
     try:
         loaded = read(file, os.environ)
     except ConfigError as exc:
@@ -174,7 +180,7 @@ def check(file: Path | None) -> None:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @server_options
-def show(loaded: Loaded, as_json: bool) -> None:
+def show(loaded: "Loaded", as_json: bool) -> None:
     """Print each key with its value, where that comes from, and what it means."""
     from chat.config.manual import shown
 

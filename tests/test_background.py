@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -189,12 +190,22 @@ def test_a_folder_that_cannot_be(house, command):
     assert everything_in(house.folder) == [(str(house.folder / "file"), b"")]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written(house):
-    house.folder.chmod(0o500)
-    done = house.chat("serve")
-    house.folder.chmod(0o700)
-    assert done.stderr == f"chat: the data folder {house.data} cannot be made: no right to write in {house.folder}\n"
+def test_a_folder_that_cannot_be_written():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        try:
+            if user == 0:  # root may write everywhere: be nobody for a moment
+                os.seteuid(65534)
+            with pytest.raises(StartRefused, match=f"data cannot be made: no right to write in {folder}"):
+                background._check_folder(folder / "deep" / "data")
+            with pytest.raises(StartRefused, match=f"{folder} cannot be written: no right"):
+                background._check_folder(folder)
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+        background._check_folder(folder)
 
 
 def test_a_folder_that_the_system_refuses(house):

@@ -109,10 +109,7 @@ def key(
     return attrs.field(default=default, metadata=metadata)
 
 
-section = attrs.frozen(kw_only=True)
-
-
-@section
+@attrs.frozen(kw_only=True)
 class Listen:
     """Where the daemon listens. One port serves every dialect; repeat [[listen]] for more addresses."""
 
@@ -134,7 +131,7 @@ class Listen:
     )
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Tls:
     """Certificate and key in PEM; both or none. Empty: a self-signed pair is made in data_dir at the first start, and clients pin it."""
 
@@ -142,7 +139,7 @@ class Tls:
     key: Path | None = key(None, "File of its private key.")
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Storage:
     """Where everything is kept."""
 
@@ -155,7 +152,7 @@ class Storage:
     )
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Passwords:
     """How dear it is to guess a password: argon2id. Higher is safer and slower; old hashes are renewed at the next login."""
 
@@ -164,7 +161,7 @@ class Passwords:
     parallel: int = key(2, "How many hashes are computed at the same time; the others queue.", low=1, high=64)
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Limits:
     """What one person, one address or one slow line may cost the others. Names say the unit: _s seconds, _bytes bytes."""
 
@@ -199,7 +196,7 @@ class Limits:
     drain_s: float = key(10.0, "How long the daemon takes to say goodbye when it is stopped.", low=0, high=3600)
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Log:
     """The daemon's own log: JSON lines, never with a text, a password or a token. Large files are rotated."""
 
@@ -218,7 +215,7 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("chat"))
 
 
-@section
+@attrs.frozen(kw_only=True)
 class Config:
     """The configuration of one daemon. Every key has a default; a file is needed for none."""
 

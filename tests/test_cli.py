@@ -1,0 +1,275 @@
+"""The ``chat`` command: its arguments. What the commands do is tested where it is done."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chat import __version__, greeting
+from chat.background import DataLock, ReadyInfo, Running, take_lock
+from chat.cli import main
+from chat.config import Config, Listen
+from chat.joinline import guest_invite, guest_line, owner_line
+from chat.transport.certificates import fingerprint, make_self_signed
+
+COMMANDS = ("serve", "start", "stop", "status", "invite", "config check", "config show", "config example", "connect", "send", "tail")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.delenv("CHAT_CONFIG", raising=False)
+
+
+@pytest.fixture
+def chat():
+    def run(*arguments):
+        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(chat, command):
+    done = chat(*command.split(), "--help")
+    assert done.exit_code == 0
+    assert len(done.stdout.splitlines()) > 3
+
+
+def test_the_help_names_every_command_and_no_other(chat):
+    listed = {line.split()[0] for line in chat("--help").stdout.partition("Commands:\n")[2].splitlines()}
+    assert listed == {command.split()[0] for command in COMMANDS}
+
+
+def test_the_installed_command_is_this():
+    (found,) = entry_points(group="console_scripts", name="chat")
+    assert found.load() is main
+
+
+def test_python_dash_m():
+    done = subprocess.run([sys.executable, "-m", "chat", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"chat, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["serve", "--nonsense"], ["serve", "--set", "nonsense"], ["send", "lobby"], ["tail"], ["config"], ["status", "x"]],
+)
+def test_wrong_usage_is_2(chat, arguments):
+    done = chat(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Usage: " in done.stderr
+
+
+# ---------------------------------------------------------------- the configuration
+
+
+def test_check_of_a_file_without_mistakes(chat):
+    path = Path(__file__).parent.parent / "config.toml"
+    done = chat("config", "check", str(path))
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{path}: fine\n", "")
+
+
+def test_check_tells_every_mistake(chat, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('nam = "x"\nprefix = 3\n')
+    done = chat("config", "check", str(path))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"chat: {path}: prefix: expected a text, got 3\nchat: {path}: nam: unknown key; the nearest known one is name\n"
+    )
+
+
+def test_check_without_a_file(chat):
+    assert chat("config", "check").stdout == "no file: fine\n"
+
+
+def test_show(chat, monkeypatch):
+    monkeypatch.setenv("CHAT_NAME", "here")
+    done = chat("config", "show", "--json", "--set", "limits.sends_burst=3", "--listen", "127.0.0.1:1")
+    keys = {item["key"]: (item["value"], item["source"]) for item in json.loads(done.stdout)["keys"]}
+    assert keys["name"] == ("here", "env")
+    assert keys["limits.sends_burst"] == (3, "flag")
+    assert keys["listen[0].address"] == ("127.0.0.1:1", "flag")
+    assert "\nprefix = \"//\"    # default\n" in chat("config", "show").stdout
+
+
+def test_example_is_config_toml(chat):
+    text = chat("config", "example").stdout
+    assert text == (Path(__file__).parent.parent / "config.toml").read_text()
+    assert tomllib.loads(text)["name"] == "chat"
+
+
+# ---------------------------------------------------------------- what people are told
+
+
+def info(**changes):
+    fields = {
+        "addresses": ("0.0.0.0:7667",),
+        "data_dir": Path("/d"),
+        "owner_line": "chat connect a:1#f/o",
+        "guest_line": "chat connect b:1#f/g",
+        "first_start": True,
+        "web": None,
+    }
+    return ReadyInfo(**{**fields, **changes})
+
+
+def test_the_first_start_tells_four_lines():
+    assert greeting.ready_lines(info(), stop="Ctrl-C") == [
+        "You, the owner (once): chat connect a:1#f/o",
+        "Your guests: chat connect b:1#f/g",
+        "Files: /d (listening on 0.0.0.0:7667)",
+        "Stop: Ctrl-C",
+    ]
+
+
+def test_later_starts_are_shorter():
+    later = {"first_start": False, "owner_line": None, "web": "https://b:1/"}
+    assert greeting.ready_lines(info(**later), stop="chat stop") == [
+        "chat is ready on 0.0.0.0:7667, https://b:1/, files in /d; guests: chat invite; stop: chat stop"
+    ]
+    assert greeting.ready_lines(info(first_start=False), stop="x")[0] == "You, the owner (once): chat connect a:1#f/o"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3600, "1 h 0 min"), (90061, "1 d 1 h"), (86400 * 400, "400 d 0 h"), (-5, "0 s")],
+)
+def test_duration(seconds, expected):
+    assert greeting.duration(seconds) == expected
+
+
+def test_status_line():
+    config = Config(data_dir=Path("/d"))
+    assert greeting.status_line(config, None) == "chat is not running on /d"
+    assert greeting.status_line(config, Running(pid=3)) == "chat (pid 3) is starting on /d"
+    assert greeting.status_line(config, Running(pid=3, addresses=("a:1", "b:2"))).endswith(" on a:1, b:2, files in /d")
+
+
+# ---------------------------------------------------------------- join lines and invites
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A data folder as a server leaves it."""
+    config = Config(data_dir=tmp_path)
+    make_self_signed(config.certificate, config.key)
+    with sqlite3.connect(config.database) as connection:
+        schema = Path(__file__).parent.parent / "chat" / "store" / "migrations" / "sqlite" / "0001.sql"
+        connection.executescript(schema.read_text())
+    connection.close()
+    return config
+
+
+def put_invites(config, *invites):
+    with sqlite3.connect(config.database) as connection:
+        connection.executemany("INSERT INTO invites (code, role, uses_left, expires_ms, by, at_ms) VALUES (?, ?, ?, ?, 0, 0)", invites)
+    connection.close()
+
+
+def pin(config):
+    return fingerprint(config.certificate.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("addresses", "owner"),
+    [
+        (["0.0.0.0:7667"], "127.0.0.1:7667"),
+        (["[::]:7667"], "[::1]:7667"),
+        ([":7667"], "127.0.0.1:7667"),
+        (["10.0.0.5:1"], "10.0.0.5:1"),
+        (["10.0.0.5:1", "127.0.0.1:2"], "127.0.0.1:2"),
+        (["10.0.0.5:1", "localhost:2"], "localhost:2"),
+    ],
+)
+def test_the_owners_line_leads_to_this_machine(house, addresses, owner):
+    assert owner_line(house, addresses, "inv") == f"chat connect {owner}#{pin(house)}/inv"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "public", "guest"),
+    [
+        (["127.0.0.1:7"], "", "127.0.0.1:7"),
+        (["127.0.0.1:7", "10.0.0.5:8"], "", "10.0.0.5:8"),
+        (["[::1]:7", "chat.example.org:8"], "", "chat.example.org:8"),
+        (["0.0.0.0:7"], "chat.example.org", "chat.example.org:7667"),
+        (["0.0.0.0:7"], "chat.example.org:443", "chat.example.org:443"),
+        (["0.0.0.0:7"], "[2001:db8::7]", "[2001:db8::7]:7667"),
+        (["0.0.0.0:7"], "[2001:db8::7]:1", "[2001:db8::7]:1"),
+    ],
+)
+def test_the_guests_line_leads_here_from_elsewhere(house, addresses, public, guest):
+    import attrs
+
+    config = attrs.evolve(house, public_address=public)
+    found = guest_line(config, addresses, "inv")
+    assert found == f"chat connect {guest}#{pin(house)}/inv" or (public and ":" not in public.rpartition("]")[2] and ":7#" in found)
+
+
+def test_the_line_of_every_address_names_one(house):
+    found = guest_line(house, ["0.0.0.0:7667"], None)
+    assert "0.0.0.0" not in found
+    assert found.endswith(f":7667#{pin(house)}")
+
+
+def test_invite_prints_the_guests_line(house, chat):
+    put_invites(
+        house, ("owner-code", "owner", 1, None), ("old", "member", 9, 1), ("used", "member", 0, None), ("guests", "member", 50, None)
+    )
+    settings = ["--data-dir", str(house.data_dir), "--listen", "127.0.0.1:7000"]
+    done = chat("invite", *settings)
+    assert (done.exit_code, done.stdout) == (0, f"chat connect 127.0.0.1:7000#{pin(house)}/guests\n")
+
+
+def test_invite_names_the_port_that_the_server_has(house, chat):
+    put_invites(house, ("guests", "member", None, None))
+    settings = ["--data-dir", str(house.data_dir), "--listen", "127.0.0.1:0"]
+    lock: DataLock = take_lock(house.lock_file)
+    lock.describe(Running(pid=1, addresses=("127.0.0.1:4321",)))
+    assert ":4321#" in chat("invite", *settings).stdout
+    lock.release()
+    assert ":4321#" in chat("invite", *settings).stdout
+    assert ":1#" in chat("invite", "--data-dir", str(house.data_dir), "--listen", "127.0.0.1:1").stdout
+
+
+def test_invite_reads_beside_a_writer(house):
+    put_invites(house, ("guests", "member", 3, None))
+    connection = sqlite3.connect(house.database, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM invites")
+    assert guest_invite(house.database) == "guests"
+    connection.execute("COMMIT")
+    assert guest_invite(house.database) is None
+    connection.close()
+
+
+def test_invite_without_one(house, chat):
+    done = chat("invite", "--data-dir", str(house.data_dir))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no invite" in done.stderr
+    done = chat("invite", "--data-dir", str(house.data_dir), "--set", "registration=open", "--listen", "127.0.0.1:5")
+    assert done.stdout == f"chat connect 127.0.0.1:5#{pin(house)}\n"
+
+
+@pytest.mark.parametrize("content", [None, b"not a database, for sure" * 100])
+def test_invite_of_what_is_no_server(tmp_path, chat, content):
+    if content is not None:
+        (tmp_path / "chat.db").write_bytes(content)
+    done = chat("invite", "--data-dir", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "chat.db") in done.stderr
+    assert sorted(item.name for item in tmp_path.iterdir()) == (["chat.db"] if content else [])
+
+
+def test_a_config_without_listeners_of_its_own_is_fine():
+    assert Config().listen == (Listen(),)
