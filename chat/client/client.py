@@ -379,7 +379,7 @@ class Client:
 
     def _acknowledged(self, ack: m.Ack) -> None:
         assert self._lanes is not None
-        record = self._lanes.acknowledged(ack)
+        record: Any = self._lanes.acknowledged(ack)
         if record is not None:
             text = record.text[1:] if record.text.startswith("\\" + self.prefix_of(ack.conv)) else record.text
             record = attrs.evolve(record, from_=self.user, text=text)
@@ -415,7 +415,7 @@ class Client:
             if isinstance(record, m.Message) and record.cid is not None and self._lanes is not None:
                 self._lanes.seen(record)
             elif isinstance(record, m.Topic) and (info := self.channels.get(record.conv.removeprefix("#"))) is not None:
-                self.channels[info.channel] = attrs.evolve(info, topic=record.text)
+                self.channels[info.channel] = m.ChannelInfo(channel=info.channel, topic=record.text, role=info.role, prefix=info.prefix)
         return records
 
     # ------------------------------------------------------------ private

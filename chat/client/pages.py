@@ -20,7 +20,7 @@ def page_records(page: HistoryPage) -> list[tuple[int, Any]]:
                 records.append((first, Hidden(conv=page.conv, epoch=page.epoch, from_seq=first, seq=last)))
             continue
         try:
-            record = codec.decode_record(data)
+            record: Any = codec.decode_record(data)
         except RemoteProtocolError:
             continue  # the reader is told that it is missing
         if isinstance(record.seq, int) and record.seq > 0:

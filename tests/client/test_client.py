@@ -247,14 +247,18 @@ async def test_replaced_does_not_reconnect(tmp_path):
 
 async def test_retry_after_of_closing_is_honoured(tmp_path):
     waits = []
-    async with fake_server() as server:
-        async with connect(server, tmp_path, on_status=lambda s: waits.append(s.retry_s) if s.state == "waiting" else None) as ann:
-            await ann.login("ann", "correct horse")
-            await server.peers[0].send(m.Closing(code="shutting_down", retry_after=0.2))
-            await server.peers[0].stream.aclose()
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            assert waits
-            assert 0.2 <= waits[0] <= 0.26
+
+    def on_status(status):
+        if status.state == "waiting":
+            waits.append(status.retry_s)
+
+    async with fake_server() as server, connect(server, tmp_path, on_status=on_status) as ann:
+        await ann.login("ann", "correct horse")
+        await server.peers[0].send(m.Closing(code="shutting_down", retry_after=0.2))
+        await server.peers[0].stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert waits
+        assert 0.2 <= waits[0] <= 0.26
 
 
 async def test_a_new_lineage_is_told_and_goes_on(tmp_path):

@@ -1,0 +1,255 @@
+"""Where lines are shown and typed: `PromptScreen` on a terminal, `PlainScreen` in a pipe or on a dumb one.
+
+prompt_toolkit runs on asyncio and not on Trio, so it has a thread of its own with its own loop, for as long as the console lives:
+one Application that never ends between two lines. What is typed comes to Trio by `TrioToken.run_sync_soon`; what is to be shown goes
+to its loop by `call_soon_threadsafe`, where all that waits is printed above the prompt in one go (`run_in_terminal`), so that it never
+tears the line being typed. Neither side ever waits for the other. (Tried and left: Trio as a guest of asyncio, where an exception
+of either loop ends in the other's hands; urwid, for the terminal UI.)
+
+In a thread that is not the main one prompt_toolkit polls the terminal's size and leaves all signals alone: they are Trio's.
+Ctrl-C is a key there. Whatever ends the console, the Application is told to exit and restores the terminal.
+
+*Owns* the terminal between `run` and its end.
+"""
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import Completer
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.shortcuts import CompleteStyle, print_formatted_text
+from prompt_toolkit.styles import Style
+from prompt_toolkit.utils import get_cwidth
+
+from chat.client.view import Fragment, Line, plain
+
+STYLE = Style.from_dict({"bottom-toolbar": "noreverse bg:default", "bottom-toolbar.text": ""})
+NAME_COLUMNS = 8
+
+
+class Screen(Protocol):
+    """What the console needs of a terminal."""
+
+    interactive: bool  # whether there is a status line: quiet news go there and not among the lines
+
+    def show(self, line: Line) -> None:
+        """Print; never waits."""
+        ...
+
+    def complain(self, text: str) -> None:
+        """A word about the connection or a mistake, never mixed into what a pipe reads."""
+        ...
+
+    def refresh(self) -> None:
+        """The status or the prompt changed."""
+        ...
+
+    async def run(self, typed: "trio.MemorySendChannel[str]") -> None:
+        """Send every line typed, and end at the end of the input. *If cancelled*: the terminal is as before."""
+        ...
+
+
+class PromptScreen:
+    interactive = True
+
+    def __init__(
+        self, *, prompt: Callable[[], list[Fragment]], toolbar: Callable[[], list[Fragment]], completer: Completer, colored: bool
+    ) -> None:
+        self._prompt = prompt
+        self._toolbar = toolbar
+        self._completer = completer
+        self._depth = None if colored else ColorDepth.DEPTH_1_BIT
+        self._waiting: deque[Line] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: PromptSession[str] | None = None
+        self._ended = False
+
+    def show(self, line: Line) -> None:
+        self._waiting.append(line)
+        self._call(self._print_soon)
+
+    def complain(self, text: str) -> None:
+        from chat.client.view import WARN, told
+
+        self.show(told(text, style=WARN))
+
+    def refresh(self) -> None:
+        self._call(self._invalidate)
+
+    async def run(self, typed: "trio.MemorySendChannel[str]") -> None:
+        token = trio.lowlevel.current_trio_token()
+
+        def deliver(line: str) -> None:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                typed.send_nowait(line)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._exit_when_cancelled)
+            try:
+                await trio.to_thread.run_sync(lambda: asyncio.run(self._edit(lambda line: token.run_sync_soon(deliver, line))))
+            finally:
+                self._ended = True
+                self._print()
+            nursery.cancel_scope.cancel()
+
+    async def _exit_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._call(self._exit)
+
+    # ------------------------------------------------------------ in the thread
+
+    async def _edit(self, deliver: Callable[[str], None]) -> None:
+        session: PromptSession[str] = PromptSession(
+            message=lambda: FormattedText(self._prompt()),
+            bottom_toolbar=lambda: FormattedText(self._toolbar()),
+            completer=self._completer,
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            history=InMemoryHistory(),  # lines may hold channel passwords: they are not written down
+            key_bindings=_keys(),
+            style=STYLE,
+            color_depth=self._depth,
+            refresh_interval=0.5,
+            erase_when_done=True,
+            reserve_space_for_menu=0,
+        )
+
+        def accept(buffer: Buffer) -> bool:
+            deliver(buffer.text)
+            return False  # empty the line and go on
+
+        session.default_buffer.accept_handler = accept
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        if self._ended:
+            return
+        with suppress(EOFError, KeyboardInterrupt):
+            await session.prompt_async(pre_run=self._print_soon, handle_sigint=False)
+        self._loop = None
+        await asyncio.sleep(0)  # a print that has begun ends
+
+    def _call(self, action: Callable[[], None]) -> None:
+        if (loop := self._loop) is not None:
+            with suppress(RuntimeError):  # it is closing
+                loop.call_soon_threadsafe(action)
+
+    def _invalidate(self) -> None:
+        if self._session is not None:
+            self._session.app.invalidate()
+
+    def _exit(self) -> None:
+        if self._session is not None and self._session.app.is_running:
+            with suppress(Exception):  # it may be exiting already
+                self._session.app.exit(exception=EOFError())
+
+    def _print_soon(self) -> None:
+        if self._waiting and self._session is not None and self._session.app.is_running:
+            run_in_terminal(self._print)
+
+    def _print(self) -> None:
+        fragments: list[Fragment] = []
+        columns = self._columns()
+        while self._waiting:
+            fragments += laid_out(self._waiting.popleft(), columns)
+            fragments.append(("", "\n"))
+        if fragments:
+            print_formatted_text(FormattedText(fragments), end="", style=STYLE, color_depth=self._depth)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(sys.stdout.fileno()).columns
+        except OSError:
+            return 80
+
+
+class PlainScreen:
+    interactive = False
+
+    def __init__(self, *, where: Callable[[], bool]) -> None:
+        self._where = where
+
+    def show(self, line: Line) -> None:
+        print(plain(line, where=self._where()), flush=True)
+
+    def complain(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def refresh(self) -> None:
+        pass
+
+    async def run(self, typed: "trio.MemorySendChannel[str]") -> None:
+        async for line in read_lines():
+            await typed.send(line)
+
+
+async def read_lines() -> AsyncIterator[str]:
+    """The lines of standard input, without their ends, as they come. A read that is waited for is given up when cancelled."""
+    rest = b""
+    while chunk := await trio.to_thread.run_sync(os.read, 0, 65536, abandon_on_cancel=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace").removesuffix("\r")
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def laid_out(line: Line, columns: int) -> list[Fragment]:
+    """The fragments of a line, its text wrapped between words beside its own margin."""
+    head = list(line.head)
+    if not head:
+        return list(line.body)
+    used = sum(get_cwidth(text) for _, text in head)
+    margin = used + 1
+    if len(head) > 1:
+        margin = max(used, len("00:00 ") + NAME_COLUMNS) + 1
+    head.append(("", " " * (margin - used)))
+    if margin > columns // 2:
+        margin = 6
+    room = max(columns - margin - 1, 10)
+    for style, text in line.body:
+        for index, row in enumerate(row for part in text.split("\n") for row in wrapped(part, room)):
+            head.append((style, ("\n" + " " * margin if index else "") + row))
+    return head
+
+
+def wrapped(text: str, room: int) -> Iterable[str]:
+    """*text* in rows of at most *room* columns, broken at spaces; a longer word stays whole, so that an address can be copied."""
+    row, width = "", 0
+    for word in text.split(" "):
+        columns = get_cwidth(word)
+        if row and width + 1 + columns > room:
+            yield row
+            row, width = word, columns
+        elif row or width:
+            row, width = f"{row} {word}", width + 1 + columns
+        else:
+            row, width = (word, columns) if word else (row + " ", width + 1)
+    yield row
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("c-c")
+    def interrupt(event: KeyPressEvent) -> None:
+        """Clear the line; on an empty one, leave."""
+        if event.app.current_buffer.text:
+            event.app.current_buffer.reset()
+        else:
+            event.app.exit(exception=EOFError())
+
+    return keys
