@@ -143,7 +143,7 @@ def invite(loaded: "Loaded") -> None:
     except (OSError, ValueError) as exc:
         raise fail(background.refusal(exc) or str(exc)) from None
     if line is None:
-        raise fail("there is no invite for guests (any more), and registration is not open")
+        raise fail("nobody can register: there is no invite for guests, or registration is closed")
     click.echo(line)
 
 

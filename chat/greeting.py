@@ -49,7 +49,7 @@ def guests(config: Config) -> str | None:
     *Raises* OSError or ValueError when there is no database, or no certificate.
     """
     code = joinline.guest_invite(config.database)
-    if code is None and config.registration != "open":
+    if config.registration == "closed" or (code is None and config.registration != "open"):
         return None
     addresses: Sequence[str] = [listen.address for listen in config.listen]
     running = holder(config.lock_file)

@@ -258,6 +258,8 @@ def test_invite_without_one(house, chat):
     assert "no invite" in done.stderr
     done = chat("invite", "--data-dir", str(house.data_dir), "--set", "registration=open", "--listen", "127.0.0.1:5")
     assert done.stdout == f"chat connect 127.0.0.1:5#{pin(house)}\n"
+    put_invites(house, ("guests", "member", None, None))
+    assert chat("invite", "--data-dir", str(house.data_dir), "--set", "registration=closed").exit_code == 1
 
 
 @pytest.mark.parametrize("content", [None, b"not a database, for sure" * 100])
