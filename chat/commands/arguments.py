@@ -119,7 +119,7 @@ def _read_boolean(word: str, _: Resolver) -> bool:
 
 def _read_duration(word: str, _: Resolver) -> int:
     folded = word.lower()
-    if len(folded) > 64 or not _DURATION.fullmatch(folded):
+    if not _DURATION.fullmatch(folded):
         raise ArgumentProblem(f"{shown(word)} is no duration; 30s, 10m, 2h, 7d and 1h30m are")
     seconds = sum(int(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"[0-9]+[a-z]", folded))
     if not 0 < seconds <= MAX_DURATION_S:

@@ -76,6 +76,7 @@ def say(ctx, user: User, text: Rest): ...
         (r'"say \"hi\" \\ \n" ok', [r'say "hi" \ \n', "ok"]),
         ('it"s 5"', ['it"s', '5"']),
         ('"" ""', ["", ""]),
+        ('"a\\\nb" c', ["a\\\nb", "c"]),
         ("a\u3000b", ["a", "b"]),
     ],
 )
@@ -204,6 +205,12 @@ def test_what_a_resolver_says_is_told_as_it_is():
     with pytest.raises(ChatError, match="no user alice") as refusal:
         parse(say, "@alice hello")
     assert refusal.value.code == "not_found"
+
+
+def test_annotations_may_be_nested():
+    (argument,) = arguments_of(one(Annotated[Secret | None, Meta(min_length=2)]))
+    assert argument.secret
+    assert "at least 2" in problem(one(Annotated[Secret | None, Meta(min_length=2)]), "x")
 
 
 def test_a_secret_is_never_repeated():
