@@ -94,8 +94,8 @@ class SocketTransport:
         *Raises*, *Waits*, *If cancelled*: as `receive`.
         """
         if self._received:
+            await checkpoint()  # first: were it cancelled afterwards, the bytes would be lost
             data, self._received = self._received, b""
-            await checkpoint()
             return data
         return await self._read()
 
@@ -190,6 +190,7 @@ class SocketTransport:
                 if self._closed:
                     return
                 sent += self._push()
+                self.flush_nowait()  # what `on_drained` has put, or (TLS) what may be encrypted now
                 if trio.current_time() < window_end or self._unsent is None:
                     continue
                 still = self._kernel_queue()
@@ -308,8 +309,8 @@ class _Kernel(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if self.received:
-            data, self.received = self.received, b""
             await checkpoint()
+            data, self.received = self.received, b""
             return data
         if self.owner is None:
             raise trio.ClosedResourceError
@@ -401,7 +402,6 @@ class TlsTransport(SocketTransport):
         n = super()._push()
         if not self._broken:
             self._cipher_bytes -= n
-            self.flush_nowait()
         return n
 
     def _next_unsent(self) -> memoryview | None:

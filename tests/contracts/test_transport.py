@@ -1,0 +1,539 @@
+"""What every transport promises (`chat.transport.base.Transport`), run on each kind through a real door and real sockets."""
+
+import contextlib
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from chat.errors import RemoteProtocolError
+from chat.transport.outbox import OutboxLimits
+from tests.transport.peers import descriptors, open_holding
+
+LAGGING = b'{"type":"lagging"}'
+CLOSING = b'{"type":"closing","code":"slow_consumer"}'
+SMALL = {"send_buffer": 4096}  # bytes; the kernel doubles it
+KiB = 1024
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def kind(request):
+    return request.param
+
+
+@contextlib.asynccontextmanager
+async def open_pair(kind, *, receive_buffer=None, **options):
+    """A transport and its peer. The peer has sent ``{``, and the transport's limit is 100 bytes."""
+    mocked = isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
+    with trio.fail_after(1000 if mocked else 8):
+        async with open_holding(**options) as server, await server.connect(kind, receive_buffer=receive_buffer) as client:
+            transport, nursery = await server.transports.receive()
+            assert transport.kind == kind
+            transport.frame_limit = 100
+            yield transport, client, server, nursery
+
+
+async def everything(transport):
+    frames = []
+    while more := await transport.receive():
+        frames += more
+    return frames
+
+
+# ---------------------------------------------------------------- in
+
+
+async def test_a_chunk_gives_all_its_frames_at_once(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        await client.send(b'"a":1}\n{}\r\n\n{"b"')
+        assert await transport.receive() == [b'{"a":1}', b"{}\r", b""]
+
+
+async def test_any_chunking_gives_the_same_frames(kind):
+    text = b'"a":1}\n{}\r\n\n' + b"x" * 100 + b"\n{}\n"
+    async with open_pair(kind) as (transport, client, *_):
+        async with trio.open_nursery() as nursery:
+            frames = []
+
+            async def read():
+                frames.extend(await everything(transport))
+
+            nursery.start_soon(read)
+            for n in range(len(text)):
+                await client.send(text[n : n + 1])
+            await client.end()
+        assert frames == [b'{"a":1}', b"{}\r", b"", b"x" * 100, b"{}"]
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 6, 7, 8, 9, 10])
+async def test_an_end_after_any_byte_gives_the_whole_frames_before_it(kind, n_bytes):
+    text = b'"a":1}\n{}\n{'[:n_bytes]
+    async with open_pair(kind) as (transport, client, *_):
+        if text:
+            await client.send(text)
+        await client.end()
+        assert await everything(transport) == (b"{" + text).split(b"\n")[:-1]
+        assert await transport.receive() == []
+
+
+@pytest.mark.parametrize("n_bytes", [1, 8, 10])
+async def test_a_bare_fin_under_tls_is_no_end(n_bytes):
+    text = b'"a":1}\n{}\n{'[:n_bytes]
+    async with open_pair("tls") as (transport, client, *_):
+        if text:
+            await client.send(text)
+        await client.cut()
+        frames = []
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                frames += await transport.receive()
+        assert frames == (b"{" + text).split(b"\n")[:-1]
+
+
+async def test_after_the_peers_end_answers_still_reach_it(kind):
+    async with open_pair(kind) as (transport, client, server, _):
+        await client.send(b"}\n")
+        await client.end()
+        assert await everything(transport) == [b"{}"]
+        transport.outbox.put_always(b"answer\n")
+        server.flush.flush()
+        transport.outbox.put_always(b"another\n")
+        await transport.aclose()
+        assert await client.line() == b"answer"
+        assert await client.line() == b"another"
+        assert await client.receive_some() == b""  # under TLS: a close_notify
+
+
+async def test_a_frame_of_the_limit_passes_and_a_longer_one_ends_it(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        await client.send(b"x" * 99 + b"\n" + b"{}\n" + b"y" * 101 + b"\n{}\n")
+        frames = []
+        with pytest.raises(RemoteProtocolError) as caught:
+            while True:
+                frames += await transport.receive()
+        assert frames == [b"{" + b"x" * 99, b"{}"]
+        assert caught.value.code == "too_large"
+        assert caught.value.fatal
+        with pytest.raises(RemoteProtocolError):
+            await transport.receive()
+
+
+async def test_a_frame_that_never_ends_is_refused_without_being_kept(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        await client.send(b"x" * 5000)
+        with pytest.raises(RemoteProtocolError):
+            await transport.receive()
+
+
+async def test_the_limit_can_be_raised(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        transport.frame_limit = 1000
+        assert transport.frame_limit == 1000
+        await client.send(b"x" * 999 + b"\n")
+        await client.end()
+        assert await everything(transport) == [b"{" + b"x" * 999]
+
+
+async def test_the_last_word_reaches_a_peer_that_is_still_sending(kind):
+    """A socket closed with unread bytes is reset, and what was on its way would be lost."""
+    async with open_pair(kind) as (transport, client, *_), trio.open_nursery() as nursery:
+
+        async def flood():
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                for _ in range(20):
+                    await client.send(b"x" * 5000)
+                await client.end()
+
+        nursery.start_soon(flood)
+        with pytest.raises(RemoteProtocolError):
+            await transport.receive()
+        transport.outbox.put_always(b"too large\n")
+        nursery.start_soon(transport.aclose)
+        assert await client.rest() == b"too large\n"
+
+
+async def test_a_cancelled_receive_loses_nothing(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        with trio.move_on_after(0):
+            await transport.receive()
+        await client.send(b"}\n")
+        assert await transport.receive() == [b"{}"]
+
+
+async def test_a_peer_that_resets_is_a_broken_resource(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        await client.vanish()
+        with pytest.raises(trio.BrokenResourceError):
+            await everything(transport)
+        await transport.aclose()
+
+
+async def test_last_received_tells_when_the_peer_was_heard(kind, mock_clock):
+    async with open_pair(kind) as (transport, client, *_):
+        before = transport.last_received
+        mock_clock.jump(5)
+        await client.send(b"}\n")
+        await transport.receive()
+        assert transport.last_received == before + 5
+
+
+async def test_peeked_bytes_are_read_again(kind):
+    async with open_pair(kind) as (transport, client, *_):
+        await client.send(b"a\n")
+        seen = b""
+        while not seen.endswith(b"a\n"):
+            seen = await transport.peek()
+        assert await transport.receive_some() == b"{a\n"
+
+
+# ---------------------------------------------------------------- out
+
+
+async def test_what_is_put_arrives_in_order(kind):
+    async with open_pair(kind) as (transport, client, server, nursery):
+        for n in range(100):
+            assert transport.outbox.put(b"%d\n" % n)
+            if n % 7 == 0:
+                server.flush.flush()
+        await transport.drain()
+        assert transport.outbox.pending_bytes == 0
+        nursery.start_soon(transport.aclose)
+        assert await client.rest() == b"".join(b"%d\n" % n for n in range(100))
+
+
+async def test_more_than_the_kernel_takes_arrives_in_order(kind):
+    chunk = bytes(range(256)) * 40
+    async with open_pair(kind, **SMALL) as (transport, client, *_), trio.open_nursery() as nursery:
+        received = b""
+
+        async def read():
+            nonlocal received
+            received = await client.rest()
+
+        nursery.start_soon(read)
+        for _ in range(100):
+            await transport.outbox.wait_below(256 * KiB)
+            transport.outbox.put_always(chunk)
+            transport.flush_nowait()
+        await transport.aclose()
+    assert received == chunk * 100
+
+
+async def test_a_flush_for_nothing_does_nothing(kind):
+    async with open_pair(kind) as (transport, client, server, nursery):
+        transport.flush_nowait()
+        server.flush.flush()
+        await transport.drain()
+        nursery.start_soon(transport.aclose)
+        assert await client.rest() == b""
+
+
+async def test_a_lagging_peer_is_told_and_goes_on_with_the_newest(kind):
+    limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
+        outbox, drained = transport.outbox, []
+        outbox.on_drained = lambda: (drained.append(outbox.lagging), outbox.put_always(b"heads\n"))
+        n = 0
+        while outbox.put(b"%05d" % n + b"." * 994 + b"\n"):
+            n += 1
+            if n % 50 == 0:
+                server.flush.flush()
+                await trio.testing.wait_all_tasks_blocked()
+        server.flush.flush()
+        assert outbox.lagging
+        assert outbox.pending_bytes > 90 * KiB
+        assert not outbox.put(b"refused\n")
+        outbox.put_always(b"ack\n")
+        server.flush.flush()
+        lines = [await client.line() for _ in range(n + 3)]
+        assert lines[:n] == [b"%05d" % k + b"." * 994 for k in range(n)]
+        assert lines[n:] == [LAGGING, b"ack", b"heads"]
+        assert drained == [False]
+        await outbox.wait_not_lagging()
+        assert outbox.put(b"newest\n")
+        server.flush.flush()
+        assert await client.line() == b"newest"
+
+
+async def test_waiting_for_the_lag_to_end(kind):
+    limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
+        while transport.outbox.put(b"." * 999 + b"\n"):
+            server.flush.flush()
+            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.rest)
+            await transport.outbox.wait_not_lagging()
+            assert transport.outbox.pending_bytes == 0
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_burst_that_the_kernel_takes_is_no_lag():
+    """Only under plain TCP: there a put over the soft limit can flush by itself. The router bounds its batches for the others."""
+    limits = OutboxLimits(soft_bytes=10 * KiB, hard_bytes=100 * KiB)
+    async with open_pair("tcp", limits=limits) as (transport, *_):
+        assert all(transport.outbox.put(b"." * 999 + b"\n") for _ in range(100))
+        assert not transport.outbox.lagging
+
+
+async def test_over_the_hard_limit_the_peer_is_cut_and_told(kind):
+    limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=400 * KiB)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
+        cut = []
+        transport.outbox.on_cut = cut.append
+        n = 0
+        while not cut:
+            transport.outbox.put_always(b"%05d" % n + b"." * 994 + b"\n")
+            n += 1
+            if n % 50 == 0:
+                server.flush.flush()
+                await trio.testing.wait_all_tasks_blocked()
+            assert transport.outbox.pending_bytes <= 400 * KiB
+        assert cut == ["slow_consumer"]
+        assert transport.outbox.sealed
+        assert transport.outbox.pending_bytes <= 210 * KiB  # the rest is free again, whatever the peer does
+        transport.outbox.put_always(b"more\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.aclose)
+            *lines, last, end = (await client.rest()).split(b"\n")
+        assert (last, end) == (CLOSING, b"")
+        assert lines == [b"%05d" % k + b"." * 994 for k in range(len(lines))]  # whole frames, none left out
+
+
+async def test_without_a_callback_a_cut_closes(kind):
+    limits = OutboxLimits(soft_bytes=1, hard_bytes=400 * KiB)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, *_):
+        for _ in range(900):
+            transport.outbox.put_always(b"." * 999 + b"\n")
+        assert transport.outbox.sealed
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+        assert len(await client.rest()) < 400 * KiB
+
+
+async def test_a_stalled_peer_is_cut_at_the_write_deadline(kind, autojump_clock):
+    limits = OutboxLimits(write_deadline_s=10)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, _client, server, _):
+        cut = trio.Event()
+        transport.outbox.on_cut = lambda code: cut.set()
+        transport.outbox.put_always(b"." * 300 * KiB + b"\n")
+        server.flush.flush()
+        began = trio.current_time()
+        await cut.wait()
+        assert 10 <= trio.current_time() - began <= 20.1
+        await transport.aclose()
+        assert trio.current_time() - began <= 23
+
+
+async def test_a_cut_that_nobody_closes_is_closed(kind, autojump_clock):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
+        transport.outbox.on_cut = lambda code: None
+        transport.outbox.put_always(b"." * 300 * KiB + b"\n")
+        server.flush.flush()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+
+
+async def test_a_slow_but_steady_peer_is_not_cut(kind, autojump_clock):
+    limits = OutboxLimits(write_deadline_s=10)
+    async with open_pair(kind, limits=limits) as (transport, client, server, _):
+        transport.outbox.on_cut = lambda code: pytest.fail("cut")
+        sent = b""
+        while transport.outbox.pending_bytes < 800 * KiB:
+            transport.outbox.put_always(b"." * 64 * KiB)
+            sent += b"." * 64 * KiB
+            server.flush.flush()
+            await trio.testing.wait_all_tasks_blocked()
+        received = 0
+        while received < len(sent):
+            await trio.sleep(1)
+            received += len(await client.receive_some())
+
+
+async def test_a_drain_goes_on_when_the_pump_is_cancelled(kind):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, server, _), trio.open_nursery() as nursery:
+        async with trio.open_nursery() as pumps:
+            transport.start_pump = pumps.start_soon
+            transport.outbox.put_always(b"." * 200 * KiB + b"\n")
+            server.flush.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            assert transport.outbox.pending_bytes
+            nursery.start_soon(transport.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+            pumps.cancel_scope.cancel()
+        assert await client.rest() == b"." * 200 * KiB + b"\n"
+
+
+async def test_without_a_pump_a_drain_moves_it_all(kind):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, *_), trio.open_nursery() as nursery:
+        transport.start_pump = None
+        transport.outbox.put_always(b"." * 500 * KiB + b"\n")
+        transport.flush_nowait()
+        nursery.start_soon(transport.aclose)
+        assert await client.rest() == b"." * 500 * KiB + b"\n"
+
+
+async def test_a_cancelled_drain_loses_nothing(kind):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, *_):
+        transport.start_pump = None
+        transport.outbox.put_always(b"." * 500 * KiB + b"\n")
+        with trio.move_on_after(0.05) as scope:
+            await transport.drain()
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.aclose)
+            assert await client.rest() == b"." * 500 * KiB + b"\n"
+
+
+# ---------------------------------------------------------------- the end
+
+
+@pytest.mark.parametrize("end", ["abort", "aclose"])
+async def test_the_end_wakes_the_reader(kind, end, autojump_clock):
+    async with open_pair(kind) as (transport, client, *_), trio.open_nursery() as nursery:
+
+        async def read():
+            with pytest.raises(trio.ClosedResourceError):
+                await transport.receive()
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        if end == "abort":
+            transport.abort()
+        else:
+            await transport.aclose()
+        assert await client.rest() == b""
+        for _ in range(2):
+            transport.abort()
+            await transport.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+        assert not transport.outbox.put(b"late\n")
+        transport.outbox.put_always(b"late\n")
+        assert transport.outbox.pending_bytes == 0
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.outbox.wait_below(10)
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.outbox.wait_not_lagging()
+
+
+async def test_who_waits_for_the_outbox_is_woken_by_the_end(kind):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
+        transport.outbox.put_always(b"." * 300 * KiB)
+        server.flush.flush()
+        async with trio.open_nursery() as nursery:
+
+            async def wait():
+                with pytest.raises(trio.ClosedResourceError):
+                    await transport.outbox.wait_below(10)
+
+            nursery.start_soon(wait)
+            nursery.start_soon(transport.drain)
+            await trio.testing.wait_all_tasks_blocked()
+            transport.abort()
+
+
+async def test_closing_a_peer_that_reads_nothing_has_a_deadline(kind, autojump_clock):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
+        transport.outbox.put_always(b"." * 300 * KiB)
+        began = trio.current_time()
+        await transport.aclose()
+        assert 10 <= trio.current_time() - began <= 10.1
+        assert server.pool.total_bytes == 0
+
+
+async def test_closing_a_peer_that_never_ends_its_side_has_a_deadline(kind, autojump_clock):
+    async with open_pair(kind) as (transport, _client, *_):
+        began = trio.current_time()
+        await transport.aclose()
+        assert 2 <= trio.current_time() - began <= 2.1
+
+
+async def test_lagging_then_fin_then_drain_under_a_deadline(kind, autojump_clock):
+    """The peer has ended its side and reads nothing: what it asked for is drained for as long as the deadline, then it is over."""
+    limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
+    async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
+        await client.send(b"}\n")
+        await client.end()
+        while transport.outbox.put(b"." * 999 + b"\n"):
+            server.flush.flush()
+            await trio.lowlevel.checkpoint()
+        assert transport.outbox.lagging
+        assert await everything(transport) == [b"{}"]
+        began = trio.current_time()
+        with trio.move_on_after(5):
+            await transport.drain()
+        await transport.aclose()
+        assert 5 <= trio.current_time() - began <= 15.1
+
+
+async def test_a_cancelled_close_closes_at_once(kind):
+    async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, *_):
+        transport.outbox.put_always(b"." * 300 * KiB)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await transport.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+
+
+@pytest.mark.parametrize("how", ["abort", "aclose", "vanish", "end", "close", "cancel", "stalled"])
+async def test_no_end_leaks_a_descriptor_or_a_byte(kind, how, autojump_clock):
+    async with open_holding(**SMALL) as server:
+        await trio.testing.wait_all_tasks_blocked()
+        before = descriptors()
+        for _ in range(3):
+            client = await server.connect(kind, receive_buffer=4096)
+            transport, nursery = await server.transports.receive()
+            transport.outbox.put_always(b"." * (300 * KiB if how == "stalled" else 10))
+            server.flush.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            if how in ("abort", "stalled"):
+                transport.abort()
+            elif how == "aclose":
+                await transport.aclose()
+            elif how == "vanish":
+                await client.vanish()
+            elif how == "end":
+                await client.end()
+            elif how == "close":
+                await client.aclose()
+            nursery.cancel_scope.cancel()
+            await trio.aclose_forcefully(client.stream)
+        await trio.testing.wait_all_tasks_blocked()
+        assert descriptors() == before
+        assert server.pool.total_bytes == 0
+
+
+async def test_a_peer_that_vanishes_while_it_is_sent_to_is_no_error_of_the_sender(kind):
+    async with open_pair(kind) as (transport, client, server, _):
+        await client.vanish()
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            transport.outbox.put(b"live\n")
+            server.flush.flush()
+            await trio.testing.wait_all_tasks_blocked()
+        await transport.drain()
+        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+            await everything(transport)
+
+
+async def test_a_callback_that_raises_ends_its_own_connection_only(kind):
+    async with open_pair(kind, limits=OutboxLimits(soft_bytes=1, hard_bytes=10 * KiB), receive_buffer=4096, **SMALL) as pair:
+        transport, _client, _server, _ = pair
+
+        def fail(code):
+            raise ValueError(code)
+
+        transport.outbox.on_cut = fail
+        for _ in range(300):
+            transport.outbox.put_always(b"." * 999 + b"\n")
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+
+
+async def test_the_socket_has_keepalive_and_no_delay(kind):
+    async with open_pair(kind) as (transport, *_):
+        assert transport._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert transport._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
