@@ -10,7 +10,7 @@ from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms import notices
-from chat.rooms.membership import not_in
+from chat.rooms.texts import not_in
 from chat.store.base import HistoryRow
 
 if TYPE_CHECKING:

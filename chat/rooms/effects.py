@@ -13,7 +13,6 @@ import attrs
 
 from chat.errors import ChatError
 
-effect = attrs.frozen(kw_only=True)
 
 ServerRole = Literal["owner", "admin", "member"]
 RoomRole = Literal["owner", "moderator", "member"]
@@ -52,7 +51,7 @@ class Append:
 # ---------------------------------------------------------------- accounts
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class CreateAccount:
     account: int
     name: str
@@ -64,25 +63,25 @@ class CreateAccount:
     at_ms: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetPassword:
     account: int
     password_hash: str = attrs.field(repr=False)
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetColor:
     account: int
     color: str | None
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetServerRole:
     account: int
     role: ServerRole
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class PutBan:
     """Ban an account from the server. ``until_ms`` None: until somebody lifts it."""
 
@@ -93,12 +92,12 @@ class PutBan:
     reason: str | None
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class DropBan:
     account: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class PutInvite:
     """``code`` is kept as it is (the data folder is private): `chat invite` prints the guests' invite again."""
 
@@ -110,7 +109,7 @@ class PutInvite:
     at_ms: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class UseInvite:
     """One use less; at none left the invite is deleted."""
 
@@ -120,7 +119,7 @@ class UseInvite:
 # ---------------------------------------------------------------- sessions
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class PutSession:
     session: str
     account: int
@@ -131,7 +130,7 @@ class PutSession:
     at_ms: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class RotateToken:
     """``token_hash`` becomes the present token; the session's generation goes up and it is online.
 
@@ -148,20 +147,20 @@ class RotateToken:
     account: int = 0
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class ForgetPreviousToken:
     """The client used its new token's connection: the previous token counts as stale from now on."""
 
     session: str
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class DropSession:
     session: str
     account: int = 0
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class DropSessions:
     """All sessions of an account, ``but`` one (None: really all)."""
 
@@ -169,7 +168,7 @@ class DropSessions:
     but: str | None = None
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SessionOffline:
     """The resume window passed without a connection."""
 
@@ -180,7 +179,7 @@ class SessionOffline:
 # ---------------------------------------------------------------- rooms
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class CreateRoom:
     room: int
     name: str
@@ -192,14 +191,14 @@ class CreateRoom:
     at_ms: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class DeleteRoom:
     """The room, its members and its records go."""
 
     room: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class PutMember:
     """Make a member, or change a member's role."""
 
@@ -209,7 +208,7 @@ class PutMember:
     at_ms: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class DropMember:
     """``reason`` is told to the account's sessions in ``removed`` (None: the account asked for it itself)."""
 
@@ -218,13 +217,13 @@ class DropMember:
     reason: str | None = None
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetTopic:
     room: int
     text: str
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetReadMarker:
     """Move an account's read marker in a conversation forward, never back."""
 
@@ -233,7 +232,7 @@ class SetReadMarker:
     seq: int
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class SetCommandEnabled:
     name: str
     enabled: bool
@@ -243,7 +242,7 @@ class SetCommandEnabled:
 # ---------------------------------------------------------------- what is told and not stored
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class Tell:
     """A message for one account's sessions (``account``), or for everybody online (None). A `chat.protocol.messages` object."""
 
@@ -251,7 +250,7 @@ class Tell:
     message: Any
 
 
-@effect
+@attrs.frozen(kw_only=True)
 class CloseSessions:
     """Close the live connections of an account with ``closing code``: all, all ``but`` one session, or ``only`` one."""
 

@@ -16,7 +16,6 @@ from chat.rooms.policy import AccountRates
 from chat.rooms.router import Link
 from chat.rooms.state import Account, Room, State
 
-item = attrs.frozen(kw_only=True)
 
 
 class Connection(Link, Protocol):
@@ -25,8 +24,10 @@ class Connection(Link, Protocol):
     account: int
     session: str
     client: str
-    host: str
     fenced: bool  # another connection has its session: nothing more that it asks is decided
+
+    @property
+    def host(self) -> str: ...
 
     def command_started(self) -> None:
         """An ``async def`` command runs for it, until `command_ended`: its answer is still to come."""
@@ -52,7 +53,7 @@ class Connection(Link, Protocol):
         ...
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Registration:
     id: int | str
     name: Name
@@ -61,7 +62,7 @@ class Registration:
     invite: str | None = attrs.field(repr=False)
 
 
-@item
+@attrs.frozen(kw_only=True)
 class LoginVerified:
     """The password was right. ``renewed_hash``: it is hashed anew with today's costs."""
 
@@ -70,7 +71,7 @@ class LoginVerified:
     renewed_hash: str | None = attrs.field(default=None, repr=False)
 
 
-@item
+@attrs.frozen(kw_only=True)
 class ResumeVerified:
     """``token_hash`` is a valid token of the session."""
 
@@ -80,7 +81,7 @@ class ResumeVerified:
     token_hash: bytes = attrs.field(repr=False)
 
 
-@item
+@attrs.frozen(kw_only=True)
 class TokenReused:
     """An old token of the session came: somebody copied it. The session ends."""
 
@@ -88,12 +89,12 @@ class TokenReused:
     session: str
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Resumed:
     """The client spoke after `resumed`: it has its new token."""
 
 
-@item
+@attrs.frozen(kw_only=True)
 class JoinVerified:
     """The password of the private room was right, as of ``password_version``; None: it was wrong, or there is no such room."""
 
@@ -103,7 +104,7 @@ class JoinVerified:
     password_version: int
 
 
-@item
+@attrs.frozen(kw_only=True)
 class PasswordVerified:
     """The old password was right; ``password_hash`` is the new one's."""
 
@@ -111,7 +112,7 @@ class PasswordVerified:
     password_hash: str = attrs.field(repr=False)
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Retry:
     """A command whose cid is known: its first result is answered, it does not run again."""
 
@@ -120,33 +121,33 @@ class Retry:
     digest: bytes
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Malformed:
     """A frame that could not be decoded: its error is answered at its place."""
 
     error: RemoteProtocolError
 
 
-@item
+@attrs.frozen(kw_only=True)
 class ReadMark:
     id: int | str
     conv: int
     seq: int
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Barrier:
     """``reached`` is called when everything that this connection asked before has been answered."""
 
     reached: Callable[[], None]
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Tick:
     """Once a second."""
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Bootstrap:
     """Effects of the daemon itself, at its start; ``done`` gets the outcome."""
 
@@ -171,7 +172,7 @@ class Invocation:
     now_ms: int
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Done:
     """The command's answer, and what it changes."""
 
@@ -180,7 +181,7 @@ class Done:
     effects: tuple[fx.Effect, ...] = ()
 
 
-@item
+@attrs.frozen(kw_only=True)
 class Later:
     """An ``async def`` command: ``run`` is awaited in a task of the session, and what it returns is called as a decision of its own."""
 

@@ -69,8 +69,8 @@ class RateLimits:
     sends_per_s: float = 5
     commands_burst: int = 20
     commands_per_s: float = 5
-    joins_per_min: int = 10
-    new_channels_per_h: int = 5
+    joins_per_min: float = 10
+    new_channels_per_h: float = 5
     retries_per_s: int = 50
 
 
@@ -100,8 +100,8 @@ class Rates:
             rates = self._accounts[account] = AccountRates(
                 TokenBucket(li.sends_burst, li.sends_per_s),
                 TokenBucket(li.commands_burst, li.commands_per_s),
-                TokenBucket(li.joins_per_min, li.joins_per_min / 60),
-                TokenBucket(li.new_channels_per_h, li.new_channels_per_h / 3600),
+                TokenBucket(max(1, li.joins_per_min), li.joins_per_min / 60),
+                TokenBucket(max(1, li.new_channels_per_h), li.new_channels_per_h / 3600),
                 TokenBucket(li.retries_per_s, li.retries_per_s),
             )
         return rates

@@ -133,7 +133,7 @@ class Router:
         """Tell everybody concerned, then flush. Called once per committed batch, in commit order."""
         singled = self._singled = {o.action.reply.link: [] for o in outcomes if o.action.reply is not None}
         for place, outcome in enumerate(outcomes):
-            self._route(place, outcome)
+            self._route(2 * place, outcome)  # its records at the even place, its answer behind them
         for audience in self._touched:
             self._send_out(audience)
         self._touched.clear()
@@ -163,7 +163,7 @@ class Router:
             return
         payload = self._answer(outcome, reply)
         if payload is not None:
-            self._singled[reply.link].append((place, 0, reply.link.frame(payload)))
+            self._singled[reply.link].append((place + 1, 0, reply.link.frame(payload)))
 
     def _answer(self, outcome: fx.Outcome, reply: Reply) -> bytes | None:
         action = outcome.action
