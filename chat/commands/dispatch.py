@@ -36,7 +36,7 @@ class _Names:
         return name.lower()
 
     def command(self, name: str) -> CommandSpec:
-        return self.registry.find(name, lambda spec: None)
+        return self.registry.find(name, lambda spec: refusal(spec, self.invocation))
 
 
 class Dispatcher:
