@@ -112,6 +112,16 @@ class Client:
         """Own texts that are not acknowledged."""
         return self._lanes.pending if self._lanes is not None else []
 
+    @property
+    def unsettled(self) -> list[Sending]:
+        """The same, to wait for; those of an earlier process too."""
+        return self._lanes.unsettled if self._lanes is not None else []
+
+    @property
+    def queued(self) -> int:
+        """How many notices wait for the reader."""
+        return len(self._delivery)
+
     async def register(self, name: str, password: str, *, invite: str | None = None, color: str | None = None) -> None:
         """Make an account and open a session. *Raises* ChatError: name_taken, bad_name, forbidden …"""
         invite = invite if invite is not None else self.target.invite
@@ -229,10 +239,10 @@ class Client:
         self._fill()
         return self._current
 
-    def head(self, conv: str) -> int:
-        """The last seq of a conversation that was handed to the reader's queue; 0 when it is unknown."""
-        cursor = self._delivery.cursors.get(conv)
-        return cursor[1] - 1 if cursor is not None else 0
+    def position(self, conv: str) -> int | None:
+        """The seq of the next record of *conv* that the reader gets; None when the conversation is unknown."""
+        cursor = self._delivery.consumed_cursors.get(conv)
+        return cursor[1] if cursor is not None else None
 
     @property
     def conversations(self) -> list[str]:

@@ -25,6 +25,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -33,7 +34,7 @@ from prompt_toolkit.shortcuts import CompleteStyle, print_formatted_text
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
-from chat.client.view import Fragment, Line, plain
+from chat.client.view import WARN, Fragment, Line, plain, told
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse bg:default", "bottom-toolbar.text": ""})
 NAME_COLUMNS = 8
@@ -65,11 +66,13 @@ class PromptScreen:
     interactive = True
 
     def __init__(
-        self, *, prompt: Callable[[], list[Fragment]], toolbar: Callable[[], list[Fragment]], completer: Completer, colored: bool
+        self, *, prompt: Callable[[], list[Fragment]], toolbar: Callable[[], list[Fragment]], completer: Completer, colored: bool,
+        hidden: Callable[[], bool],
     ) -> None:
         self._prompt = prompt
         self._toolbar = toolbar
         self._completer = completer
+        self._hidden = hidden
         self._depth = None if colored else ColorDepth.DEPTH_1_BIT
         self._waiting: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,8 +84,6 @@ class PromptScreen:
         self._call(self._print_soon)
 
     def complain(self, text: str) -> None:
-        from chat.client.view import WARN, told
-
         self.show(told(text, style=WARN))
 
     def refresh(self) -> None:
@@ -117,6 +118,7 @@ class PromptScreen:
             message=lambda: FormattedText(self._prompt()),
             bottom_toolbar=lambda: FormattedText(self._toolbar()),
             completer=self._completer,
+            is_password=Condition(self._hidden),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
             history=InMemoryHistory(),  # lines may hold channel passwords: they are not written down
@@ -130,6 +132,9 @@ class PromptScreen:
 
         def accept(buffer: Buffer) -> bool:
             deliver(buffer.text)
+            if self._hidden():  # a password is no history
+                buffer.reset()
+                return True
             return False  # empty the line and go on
 
         session.default_buffer.accept_handler = accept

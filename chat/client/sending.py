@@ -61,6 +61,10 @@ class Lanes:
     def pending(self) -> list[Item]:
         return [sending.item for sending in self._by_cid.values()]
 
+    @property
+    def unsettled(self) -> list[Sending]:
+        return list(self._by_cid.values())
+
     def add(self, sending: Sending) -> None:
         """The item is on disk: send it when its turn comes."""
         lane = self._lanes.setdefault(sending.item.to, deque())

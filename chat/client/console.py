@@ -1,0 +1,448 @@
+"""``chat connect``: talk, line by line.
+
+One conversation is in front; its lines are shown as they come, own ones when the server has stored them (until then they stand, dim,
+above the prompt). Private texts are shown wherever one is; other channels count as unread and are shown on ``/switch``. A line that
+begins with the server's prefix (``//``) goes to the server as a command, with the channel in front as its context; one that begins
+with ``/`` is for the client itself (`chat.client.local`); anything else is said.
+"""
+
+import os
+import re
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import trio
+
+from chat.client import local
+from chat.client.clean import clean
+from chat.client.client import Client, Disconnected, Status
+from chat.client.completion import WordCompleter
+from chat.client.entry import Entry, enter, fit_for_prompt, start
+from chat.client.keeper import SessionLost
+from chat.client.screen import PlainScreen, PromptScreen, Screen
+from chat.client.sending import Sending
+from chat.client.view import DIM, PRIVATE, WARN, Fragment, Line, day, record_line, rule, told
+from chat.errors import ChatError
+from chat.protocol import messages as m
+
+_COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
+KEEP_UNREAD: Final = 200
+CONTEXT: Final = 15
+TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
+PENDING_SHOWN: Final = 4
+PENDING_AFTER_S: Final = 0.25  # most texts are stored before it; no need to flicker
+
+
+def run(target: str | None, *, name: str | None = None, color: str | None = None, plain: bool = False) -> int:
+    """The command. Returns the exit status: 0 after leaving, 1 when it could not go on, 2 for a target that is none."""
+    return start(target, account=name, body=lambda entry: _main(entry, color=color, plain=plain or not fit_for_prompt()))
+
+
+async def _main(entry: Entry, *, color: str | None, plain: bool) -> int:
+    console = Console(plain=plain)
+    try:
+        async with entry.open(on_status=console.on_status, ask_password=console.ask_password, backlog=10) as client:
+            await enter(client, entry, color=color)
+            console.client = client
+            return await console.run()
+    finally:
+        console.farewell()
+
+
+class Console:
+    """The state of what one person sees."""
+
+    def __init__(self, *, plain: bool) -> None:
+        self.client: Client = None  # type: ignore[assignment]  # set before `run`
+        self.current: str | None = None
+        self.colors: dict[str, str] = {}
+        self.people: dict[str, list[str]] = {}  # channel → members, as last heard
+        self.commands: list[tuple[str, str]] = []
+        self.unread: dict[str, deque[Any]] = {}
+        self.questions: dict[str, m.Question] = {}  # the newest last
+        self.screen: Screen = (
+            PlainScreen(where=lambda: True)
+            if plain
+            else PromptScreen(
+                prompt=self._prompt,
+                toolbar=self._toolbar,
+                completer=WordCompleter(self._words),
+                hidden=lambda: self._asking is not None,
+                colored=not os.environ.get("NO_COLOR"),
+            )
+        )
+        self.nursery: trio.Nursery
+        self._running = False
+        self._status = Status(state="connecting")
+        self._said = ""  # the last word about the connection
+        self._posted: dict[str, float] = {}  # cid → when
+        self._day = ""
+        self._shown: set[str] = set()  # conversations of which something was shown
+        self._asking: tuple[str, list[str | None], trio.Event] | None = None
+        self._lost = False
+        self._left_behind = 0
+
+    async def run(self) -> int:
+        """Until the person leaves. Returns the exit status."""
+        client = self.client
+        self._running = True
+        send_typed, typed = trio.open_memory_channel[str](TYPED_AHEAD)
+        lost: SessionLost | None = None
+        async with trio.open_nursery() as nursery:
+            self.nursery = nursery
+            nursery.start_soon(self._leave_on_signal)
+            nursery.start_soon(self._run_screen, send_typed)
+            nursery.start_soon(self._listen)
+            self._greet()
+            nursery.start_soon(self._read)
+            await self._type(typed)
+            nursery.cancel_scope.cancel()
+        self._running = False
+        if isinstance(client.ended, SessionLost):
+            lost = client.ended
+        self._left_behind = len(client.pending)
+        if lost is not None:
+            self.screen.complain(f"{lost}.")
+        return 1 if lost is not None or self._lost else 0
+
+    def farewell(self) -> None:
+        if self._left_behind:
+            lines = "1 line is" if self._left_behind == 1 else f"{self._left_behind} lines are"
+            print_err = PlainScreen(where=lambda: False).complain
+            print_err(f"{lines} not stored yet: kept here, and sent by the next `chat connect`.")
+
+    def show(self, line: Line) -> None:
+        self.screen.show(line)
+
+    def complain(self, text: str) -> None:
+        self.screen.complain(clean(text, lines=True))
+
+    # ------------------------------------------------------------ the tasks
+
+    async def _run_screen(self, typed: "trio.MemorySendChannel[str]") -> None:
+        async with typed:
+            try:
+                await self.screen.run(typed)
+            except BrokenPipeError:
+                self.nursery.cancel_scope.cancel()
+
+    async def _leave_on_signal(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            async for _ in signals:
+                self.nursery.cancel_scope.cancel()
+
+    async def _type(self, typed: "trio.MemoryReceiveChannel[str]") -> None:
+        async for line in typed:
+            await self._typed(line)
+            self.screen.refresh()
+        if not self.screen.interactive:  # a pipe has ended: leave when all of it is stored
+            for sending in self.client.unsettled:
+                with suppress(ChatError, SessionLost):
+                    await sending.outcome()
+            while self.client.queued and self.client.ended is None:
+                await trio.lowlevel.checkpoint()  # `_listen` never waits for anything else
+
+    async def _listen(self) -> None:
+        """Show what comes."""
+        client = self.client
+        try:
+            async for notice in client.notices():
+                self._notice(notice)
+        except (ChatError, SessionLost) as error:
+            self._lost = True
+            self.complain(str(error))
+        self.nursery.cancel_scope.cancel()
+
+    async def _read(self) -> None:
+        """What the console wants to know of the server, now and after each switch."""
+        await self.client.wait_online()
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Ask for names, colours and commands of the conversation in front."""
+        channel = self.current if self.current is not None and self.current.startswith("#") else None
+        with suppress(ChatError, SessionLost, Disconnected):
+            answer = await self.client.request(m.Commands(id=0, channel=channel[1:] if channel else None))
+            self.commands = list(_commands(answer.data))
+            if channel is not None:
+                await self.members(channel)
+        self.screen.refresh()
+
+    async def members(self, channel: str) -> list[dict[str, Any]]:
+        data = await self.client.members(channel)
+        entries = data if isinstance(data, list) else []
+        people = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("user"), str)]
+        self.people[channel] = [entry["user"] for entry in people]
+        for entry in people:
+            color = entry.get("color")
+            if isinstance(color, str) and _COLOR.fullmatch(color):
+                self.colors[entry["user"]] = color
+            else:
+                self.colors.pop(entry["user"], None)
+        return people
+
+    # ------------------------------------------------------------ what comes
+
+    def _greet(self) -> None:
+        client = self.client
+        names = sorted(client.channels)
+        self.current = "#lobby" if "lobby" in names else f"#{names[0]}" if names else None
+        if client.welcome is not None and client.welcome.motd:
+            self.show(told(client.welcome.motd))
+        if self.screen.interactive:
+            self.show(told(f"{clean(client.welcome.name) if client.welcome else ''}: you are {clean(client.user)}. /help says how."))
+        if self.current is not None:
+            self.nursery.start_soon(self._bring_to_front, self.current)
+
+    def _notice(self, notice: Any) -> None:
+        match notice:
+            case m.Presence():
+                for user, online in notice.users.items():
+                    if self.screen.interactive and user != self.client.user:
+                        self.show(told(f"· {clean(user)} is {'here' if online else 'gone'}"))
+            case m.ServerNotice():
+                self.show(told(f"! {notice.text}", style="bold" if notice.level == "info" else WARN + " bold"))
+            case m.Question():
+                self.questions[notice.question] = notice
+                choices = f" ({' / '.join(notice.choices)})" if notice.choices else ""
+                self.show(told(f"? {notice.from_} asks: {notice.text}{choices}  — /answer TEXT", style="bold", where=notice.conv or ""))
+            case m.QuestionClosed():
+                if (question := self.questions.pop(notice.question, None)) is not None:
+                    self.show(told(f"? over ({notice.reason}): {question.text}"))
+            case m.Replaced() | m.Lagging() | m.Closing():
+                pass
+            case m.Error():
+                self.complain(f"the server says: {notice.message}")
+            case _ if hasattr(notice, "conv"):
+                self._record(notice)
+            case _:
+                pass
+        self.screen.refresh()
+
+    def _record(self, record: Any) -> None:
+        conv = record.conv
+        if isinstance(record, m.Message):
+            if record.cid is not None:
+                self._posted.pop(record.cid, None)
+            if record.from_ not in self.people.get(conv, (record.from_,)):
+                self.people[conv].append(record.from_)
+                self.nursery.start_soon(self.refresh)
+        elif isinstance(record, m.Joined | m.Left) and conv == self.current:
+            self.nursery.start_soon(self.refresh)
+        if self.current is None and conv.startswith("#") and not isinstance(record, m.Removed):
+            self.current = conv
+        if conv == self.current or conv.startswith("@") or not self.screen.interactive or isinstance(record, m.Removed):
+            self.show_record(record)
+        elif isinstance(record, m.Message):
+            self.unread.setdefault(conv, deque(maxlen=KEEP_UNREAD)).append(record)
+        if isinstance(record, m.Removed) and conv == self.current:
+            names = sorted(self.client.channels)
+            self.current = f"#{names[0]}" if names else None
+
+    def show_record(self, record: Any) -> None:
+        line = record_line(record, me=self.client.user, colors=self.colors, current=self.current)
+        if line is None:
+            return
+        if isinstance(record, m.Message) and self.screen.interactive:
+            today = day(record.ts)
+            if self._day and today != self._day:
+                self.show(rule(today))
+            self._day = today
+        self._shown.add(record.conv)
+        self.show(line)
+
+    # ------------------------------------------------------------ what is typed
+
+    async def _typed(self, line: str) -> None:
+        if self._asking is not None:
+            _, answer, event = self._asking
+            answer.append(line)
+            event.set()
+            return
+        text = "".join(char for char in line.rstrip() if char >= " " or char in "\n\t")
+        if not text.strip():
+            return
+        prefix = self.client.prefix_of(self.current or "")
+        first = text.split(maxsplit=1)[0]
+        if first.startswith(prefix) and not (prefix == "/" and first[1:] in local.COMMANDS):
+            if self.screen.interactive:
+                self.nursery.start_soon(self.command, text[len(prefix) :])
+            else:
+                await self.command(text[len(prefix) :])
+        elif first.startswith("/") and not text.startswith(" "):
+            await local.run(self, text[1:])
+        elif self.current is None:
+            self.complain(f"You are in no channel: {prefix}channels lists them, /switch #NAME goes there.")
+        else:
+            await self.say(self.current, text)
+
+    async def say(self, to: str, text: str) -> None:
+        """Put it on disk, and let it be sent."""
+        try:
+            sending = await self.client.post_text(to, text)
+        except OSError as error:
+            self.complain(f"not sent, since it cannot be kept: {error.strerror}: {text[:60]}")
+            return
+        except SessionLost:
+            return
+        self._posted[sending.item.cid] = time.monotonic()
+        self.nursery.start_soon(self._outcome, sending)
+
+    async def _outcome(self, sending: Sending) -> None:
+        try:
+            answer = await sending.outcome()
+        except ChatError as error:
+            self._lost = self._lost or not self.screen.interactive
+            self.complain(f"not sent: {error.message}: {sending.item.text[:60]}")
+        except SessionLost:
+            return
+        else:
+            if isinstance(answer, m.Result):
+                self.show(told(answer.text, style=""))
+        self._posted.pop(sending.item.cid, None)
+        self.screen.refresh()
+
+    async def command(self, text: str) -> None:
+        """A command of the server, in the channel in front."""
+        words = text.split()
+        if not words:
+            return
+        channel = self.current if self.current is not None and self.current.startswith("#") else None
+        try:
+            result = await self.client.command(text, channel=channel)
+        except ChatError as error:
+            self.complain(error.message)
+            return
+        except (SessionLost, Disconnected):
+            return
+        if result.text:
+            self.show(told(result.text, style=""))
+        if words[0] in ("join-channel", "create-channel") and len(words) > 1:
+            await self.switch("#" + words[1].removeprefix("#"))
+        else:
+            await self.refresh()
+
+    # ------------------------------------------------------------ conversations
+
+    async def switch(self, conv: str) -> None:
+        """Bring another conversation to the front; a channel one is not in is joined."""
+        if conv.startswith("#") and conv[1:] not in self.client.channels:
+            try:
+                conv = (await self.client.join(conv)).conv or conv
+            except ChatError as error:
+                self.complain(error.message)
+                return
+        self.current = conv
+        self.screen.refresh()
+        info = self.client.channels.get(conv.removeprefix("#"))
+        self.show(rule(f"{conv}: {info.topic}" if info is not None and info.topic and conv.startswith("#") else conv))
+        await self._bring_to_front(conv)
+
+    async def _bring_to_front(self, conv: str) -> None:
+        unread = self.unread.pop(conv, deque())
+        if conv not in self._shown and self.screen.interactive:
+            await self.history(conv, CONTEXT, before=unread[0].seq if unread else self.client.position(conv))
+        for record in unread:
+            self.show_record(record)
+        await self.refresh()
+
+    async def history(self, conv: str, limit: int, *, before: int | None = None) -> None:
+        try:
+            records = await self.client.history(conv, limit=limit, before=before)
+        except ChatError as error:
+            if error.code != "not_found":
+                self.complain(error.message)
+            return
+        except (SessionLost, Disconnected):
+            return
+        for record in records:
+            self.show_record(record)
+
+    # ------------------------------------------------------------ the status
+
+    def on_status(self, status: Status) -> None:
+        self._status = status
+        if self._running and self.screen.interactive:
+            if status.state == "online":
+                self.nursery.start_soon(self.refresh)
+            self.screen.refresh()
+            return
+        said = {
+            "waiting": f"no connection ({status.why}); trying again",
+            "online": "connected" if self._said else "",
+        }.get(status.state, "")
+        if said and said != self._said:
+            self._said = said
+            PlainScreen(where=lambda: False).complain(clean(said))
+
+    async def ask_password(self, user: str) -> str | None:
+        """The session is gone; asked in the prompt, or before it runs on the terminal."""
+        from chat.client.entry import ask_secret
+
+        if not self._running:
+            return ask_secret(f"Password of {clean(user)}: ")
+        if not self.screen.interactive:
+            return None
+        event, answer = trio.Event(), list[str | None]()
+        self.complain("The session ended; your password opens another.")
+        self._asking = (f"password of {clean(user)}: ", answer, event)
+        self.screen.refresh()
+        await event.wait()
+        self._asking = None
+        self.screen.refresh()
+        return answer[0]
+
+    def _prompt(self) -> list[Fragment]:
+        if self._asking is not None:
+            return [(WARN, self._asking[0])]
+        fragments: list[Fragment] = []
+        now = time.monotonic()
+        late = [item for item in self.client.pending if now - self._posted.get(item.cid, 0.0) > PENDING_AFTER_S]
+        for item in late[-PENDING_SHOWN:]:
+            where = "" if item.to == self.current else f"{item.to} "
+            fragments.append((DIM, f"  …    {clean(where + item.text)[:200]}\n"))
+        style = PRIVATE if (self.current or "").startswith("@") else "bold"
+        fragments += [(style, clean(self.current or "")), (DIM, "> ")]
+        return fragments
+
+    def _toolbar(self) -> list[Fragment]:
+        client, status = self.client, self._status
+        server = clean(client.welcome.name) if client.welcome is not None else client.target.key
+        fragments: list[Fragment]
+        if status.state == "online":
+            fragments = [("fg:ansigreen", " ● "), (DIM, f"{server} · {clean(client.user)}")]
+        elif status.state == "waiting":
+            fragments = [("fg:ansiyellow", " ○ "), (WARN, f"{server}: {clean(status.why)}; trying again")]
+        else:
+            fragments = [("fg:ansiyellow", " ○ "), (WARN, f"{server}: connecting")]
+        info = client.channels.get((self.current or "").removeprefix("#"))
+        if info is not None and info.topic:
+            fragments.append((DIM, f" · {clean(info.topic)[:60]}"))
+        if pending := len(client.pending):
+            fragments.append((WARN, f"   {pending} on the way"))
+        if self.unread:
+            fragments.append(("", "   " + "  ".join(f"{clean(conv)} {len(lines)}" for conv, lines in sorted(self.unread.items()))))
+        if self.questions:
+            fragments.append((WARN, f"   {len(self.questions)} to answer"))
+        return fragments
+
+    def _words(self, before: str) -> Iterable[tuple[str, str]]:
+        """What Tab may put behind *before*."""
+        prefix = self.client.prefix_of(self.current or "")
+        if not before:
+            yield from ((prefix + name, meaning) for name, meaning in self.commands)
+            yield from (("/" + name, meaning) for name, meaning in local.described())
+        people = sorted({user for users in self.people.values() for user in users})
+        yield from (("#" + name, "") for name in sorted(self.client.channels))
+        yield from (("@" + name, "") for name in people)
+        yield from ((name, "") for name in people)
+
+
+def _commands(data: Any) -> Iterable[tuple[str, str]]:
+    for entry in data if isinstance(data, list) else ():
+        if isinstance(entry, dict) and isinstance(name := entry.get("name"), str):
+            yield name, str(entry.get("description") or "")

@@ -1,0 +1,126 @@
+"""The client's own commands, ``/`` in front. Everything else is the server's business."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from chat.client.clean import clean
+from chat.client.view import DIM, Line, name_style, told
+from chat.errors import ChatError
+from chat.protocol import messages as m
+
+if TYPE_CHECKING:
+    from chat.client.console import Console
+
+Run = Callable[["Console", str], Awaitable[None]]
+COMMANDS: Final[dict[str, tuple[str, str, Run]]] = {}
+
+
+def _command(usage: str, meaning: str, *names: str) -> Callable[[Run], Run]:
+    def add(run: Run) -> Run:
+        for name in names:
+            COMMANDS[name] = (usage, meaning, run)
+        return run
+
+    return add
+
+
+async def run(console: "Console", text: str) -> None:
+    """Run ``name rest``."""
+    name, _, rest = text.partition(" ")
+    found = COMMANDS.get(name.lower())
+    if found is None:
+        prefix = console.client.prefix
+        console.complain(f"/{clean(name)} is no command of the client: /help lists them. The server's begin with {prefix}.")
+        return
+    await found[2](console, rest.strip())
+
+
+def described() -> Iterable[tuple[str, str]]:
+    """Each command once, under its first name, with what it does."""
+    seen = set()
+    for name, (_, meaning, function) in COMMANDS.items():
+        if function not in seen:
+            seen.add(function)
+            yield name, meaning
+
+
+@_command("/help", "what there is to type", "help", "h", "?")
+async def _help(console: "Console", rest: str) -> None:
+    prefix = console.client.prefix
+    rows = {usage: meaning for usage, meaning, _ in COMMANDS.values()}
+    width = max(map(len, rows))
+    lines = [f"  {usage:<{width}}  {meaning}" for usage, meaning in rows.items()]
+    lines += [
+        f"  {prefix + 'help':<{width}}  the server's commands; they work in the channel in front",
+        "  A line that shall begin with / : put a space before it. Tab completes, ↑ brings back.",
+    ]
+    for line in lines:
+        console.show(Line(body=(("", line),)))
+
+
+@_command("/switch #CHANNEL|@USER", "go to a channel (joining it) or to somebody in private", "switch", "s", "join", "j")
+async def _switch(console: "Console", rest: str) -> None:
+    if not rest:
+        others = [conv for conv in console.client.conversations if conv != console.current]
+        console.show(told("You can switch to: " + "  ".join(others) if others else "There is nothing else yet.", style=""))
+        return
+    await console.switch(rest if rest[0] in "#@" else "#" + rest)
+
+
+@_command("/msg @USER TEXT", "say something in private, staying here", "msg", "m")
+async def _msg(console: "Console", rest: str) -> None:
+    user, _, text = rest.partition(" ")
+    if not user.removeprefix("@") or not text.strip():
+        console.complain("/msg @USER TEXT")
+        return
+    await console.say("@" + user.removeprefix("@"), text.strip())
+
+
+@_command("/who", "who is in this channel", "who", "w")
+async def _who(console: "Console", rest: str) -> None:
+    if console.current is None or not console.current.startswith("#"):
+        console.complain("/who works in a channel.")
+        return
+    try:
+        people = await console.members(console.current)
+    except ChatError as error:
+        console.complain(error.message)
+        return
+    people.sort(key=lambda person: (not person.get("online"), str(person["user"]).casefold()))
+    for person in people:
+        mark = ("fg:ansigreen", "  ● ") if person.get("online") else (DIM, "  ○ ")
+        name = str(person["user"])
+        role = str(person.get("role") or "member")
+        extra = "" if role == "member" else f"  {clean(role)}"
+        console.show(Line(body=(mark, (name_style(name, console.colors), clean(name)), (DIM, extra))))
+
+
+@_command("/history [LINES]", "what was said here before", "history")
+async def _history(console: "Console", rest: str) -> None:
+    if console.current is None:
+        return
+    limit = int(rest) if rest.isdecimal() and 0 < int(rest) <= 500 else 50
+    await console.history(console.current, limit)
+
+
+@_command("/answer TEXT", "answer the question asked last", "answer", "a")
+async def _answer(console: "Console", rest: str) -> None:
+    if not console.questions:
+        console.complain("Nobody asks anything.")
+        return
+    if not rest:
+        console.complain("/answer TEXT")
+        return
+    question = list(console.questions)[-1]
+    try:
+        await console.client.request(m.Answer(id=0, question=question, text=rest))
+    except ChatError as error:
+        console.complain(error.message)
+        if error.code != "not_found":
+            return
+    console.questions.pop(question, None)
+
+
+@_command("/quit", "leave; you stay a member, and see later what was said", "quit", "q", "exit")
+async def _quit(console: "Console", rest: str) -> None:
+    console.nursery.cancel_scope.cancel()
