@@ -403,8 +403,8 @@ class Console:
         now = time.monotonic()
         late = [item for item in self.client.pending if now - self._posted.get(item.cid, 0.0) > PENDING_AFTER_S]
         for item in late[-PENDING_SHOWN:]:
-            where = "" if item.to == self.current else f"{item.to} "
-            fragments.append((DIM, f"  …    {clean(where + item.text)[:200]}\n"))
+            who = clean(self.client.user if item.to == self.current else item.to)
+            fragments.append((DIM, f"  …   {who:<8} {clean(item.text)[:200]}\n"))
         style = PRIVATE if (self.current or "").startswith("@") else "bold"
         fragments += [(style, clean(self.current or "")), (DIM, "> ")]
         return fragments

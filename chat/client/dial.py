@@ -141,6 +141,8 @@ def broken(error: BaseException) -> str:
             return "nobody answers there"
         case RemoteProtocolError() | ChatError():
             return error.message
+        case BaseExceptionGroup():  # one for each address of the name
+            return broken(error.exceptions[0])
         case OSError() if error.strerror:
             return error.strerror
         case _ if error.__cause__ is not None:

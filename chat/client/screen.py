@@ -14,6 +14,7 @@ Ctrl-C is a key there. Whatever ends the console, the Application is told to exi
 
 import asyncio
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -38,6 +39,7 @@ from chat.client.view import WARN, Fragment, Line, plain, told
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse bg:default", "bottom-toolbar.text": ""})
 NAME_COLUMNS = 8
+_TABLE = re.compile(r" {0,4}\S+(?: \S+){0,4} {2,}(?=\S)")
 
 
 class Screen(Protocol):
@@ -226,9 +228,20 @@ def laid_out(line: Line, columns: int) -> list[Fragment]:
         margin = 6
     room = max(columns - margin - 1, 10)
     for style, text in line.body:
-        for index, row in enumerate(row for part in text.split("\n") for row in wrapped(part, room)):
+        for index, row in enumerate(row for part in text.split("\n") for row in _rows(part, room)):
             head.append((style, ("\n" + " " * margin if index else "") + row))
     return head
+
+
+def _rows(text: str, room: int) -> Iterable[str]:
+    """*text* wrapped; of a table (two spaces between columns, as help has) the last column keeps its own margin."""
+    table = _TABLE.match(text)
+    inner = get_cwidth(table[0]) if table is not None else 0
+    if table is None or inner > room * 2 // 3:
+        yield from wrapped(text, room)
+        return
+    for index, row in enumerate(wrapped(text[table.end() :], room - inner)):
+        yield (" " * inner if index else table[0]) + row
 
 
 def wrapped(text: str, room: int) -> Iterable[str]:

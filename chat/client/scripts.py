@@ -28,7 +28,7 @@ def send(channel: str, text: str, *, server: str | None = None, account: str | N
     """
 
     async def body(entry: Entry) -> int:
-        return await _session(entry, lambda client: _send(client, channel, text))
+        return await _session(entry, lambda client: _send(client, channel, text), stopped_status=1)
 
     return start(server, account=account, ask=False, body=body)
 
@@ -40,12 +40,12 @@ def tail(channel: str, *, server: str | None = None, account: str | None = None,
     """
 
     async def body(entry: Entry) -> int:
-        return await _session(entry, lambda client: _tail(client, channel, as_json, lines))
+        return await _session(entry, lambda client: _tail(client, channel, as_json, lines), stopped_status=0)
 
     return start(server, account=account, ask=False, body=body)
 
 
-async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]]) -> int:
+async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]], *, stopped_status: int) -> int:
     waiting = False
 
     def on_status(status: Status) -> None:
@@ -74,9 +74,7 @@ async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]]) -> in
                 nursery.start_soon(stop_on_signal)
                 status = await body(client)
             nursery.cancel_scope.cancel()
-    if stopped:
-        print("chat: stopped", file=sys.stderr, flush=True)
-    return status
+    return stopped_status if stopped else status
 
 
 async def _send(client: Client, channel: str, text: str) -> int:
@@ -93,6 +91,10 @@ async def _send(client: Client, channel: str, text: str) -> int:
     except ChatError as error:
         before = f" (line {count + 1}; those before are stored)" if text == "-" else ""
         raise Refused(f"not sent{before}: {error.message}") from None
+    except trio.Cancelled:
+        if left := len(client.pending):
+            print(f"chat: stopped; {left} not stored yet, kept and sent by the next client", file=sys.stderr, flush=True)
+        raise
     for sending in client.unsettled:  # of an earlier run
         await sending.outcome()
     return 0
