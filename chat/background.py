@@ -169,6 +169,7 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Take the addresses and the data folder. *Raises* StartRefused, and has touched nothing then."""
+    from chat.transport.certificates import server_context
     from chat.transport.door import bind, connection_cap
 
     os.umask(UMASK)
@@ -176,8 +177,12 @@ def prepare(config: Config) -> Prepared:
     if running is not None:
         raise StartRefused(_already(config.data_dir, running))
     _check_folder(config.data_dir)
+    if config.database.is_dir():
+        raise StartRefused(f"the database {config.database} is a folder")
     bound: list[list[socket.socket]] = []
     try:
+        if config.tls.certificate is not None:
+            server_context(config.certificate, config.key)  # that it works; one of our own making is looked at by the daemon
         connection_cap(config.limits.connections)
         for listen in config.listen:
             bound.append(bind(listen.address))

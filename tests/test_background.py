@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -32,9 +33,9 @@ class House:
         names = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
         self.env = {"PATH": os.environ["PATH"], **dict.fromkeys(names, str(folder / "home"))}
 
-    def arguments(self, command, *more, name="behaves", listen="127.0.0.1:0"):
+    def arguments(self, command, *more, name="behaves", listen="127.0.0.1:0", program=(str(STAND_IN),)):
         settings = ["--data-dir", str(self.data), "--listen", listen, "--set", f"name={name}", "--set", "limits.drain_s=0"]
-        return [sys.executable, str(STAND_IN), command, *settings, *more]
+        return [sys.executable, *program, command, *settings, *more]
 
     def chat(self, command, *more, **settings):
         return subprocess.run(
@@ -299,6 +300,51 @@ def test_a_daemon_that_does_not_stop_is_told(house):
     assert done.returncode == 1
     assert done.stderr.startswith(f"chat: chat (pid {pid}) is still running after 2 s")
     assert house.running().pid == pid
+
+
+# ---------------------------------------------------------------- the real daemon
+
+REAL = ("-m", "chat")
+
+
+def test_the_real_one_in_the_foreground(house):
+    process = house.serve(program=REAL)
+    owner, guests, files, stop = (process.stdout.readline() for _ in range(4))
+    address = house.running().addresses[0]
+    assert re.fullmatch(f"You, the owner \\(once\\): chat connect {address}#[\\w-]{{43}}/[a-z0-9-]+\n", owner)
+    assert re.fullmatch(f"Your guests: chat connect {address}#[\\w-]{{43}}/[a-z0-9-]+\n", guests)
+    assert (files, stop) == (f"Files: {house.data} (listening on {address})\n", "Stop: Ctrl-C\n")
+    assert house.chat("invite", program=REAL).stdout == guests.removeprefix("Your guests: ")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [json.loads(line)["event"] for line in told(err)] == ["stopping", "stopped"]
+    assert {path.name for path in house.data.rglob("*") if path.stat().st_mode & 0o077} <= {"certificate.pem"}
+
+    done = house.chat("start", program=REAL)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["You, the owner (once)", "chat is ready on 127.0.0.1"]
+    code = guests.rpartition("/")[2]
+    assert house.chat("invite", program=REAL).stdout.endswith("/" + code), "the same invite as before"
+    assert house.chat("stop", program=REAL).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "start"])
+def test_a_damaged_database_is_one_line_and_stays_as_it_is(house, command):
+    house.data.mkdir()
+    (house.data / "chat.db").write_bytes(b"no database " * 1000)
+    done = house.chat(command, program=REAL)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert done.stderr.startswith(f"chat: {house.data}/chat.db: ")
+    assert (house.data / "chat.db").read_bytes() == b"no database " * 1000
+    assert {path.name for path in house.data.iterdir()} <= {"chat.db", "chat.lock", "log"}
+
+
+@pytest.mark.parametrize("what", ["tls.certificate=/nothing.pem", "storage.url=sqlite:/"])
+def test_what_can_be_seen_before_is_refused_before(house, what):
+    more = ["--set", what, "--set", "tls.key=/nothing.pem"] if "tls" in what else ["--set", f"storage.url=sqlite:{house.folder}"]
+    done = house.chat("serve", *more, program=REAL)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert not house.data.exists()
 
 
 # ---------------------------------------------------------------- the lock, and systemd
