@@ -2,7 +2,7 @@
 
 A transport never waits for its peer on the way out. Who has bytes for it puts them into ``transport.outbox`` (a plain call) and
 calls ``flush_nowait`` (or `FlushSet.flush`, for many): one non-blocking send of all that waits. Where the kernel takes less, a
-pump starts in the connection's own nursery, empties the rest and ends. So an idle connection is one task, its reader, and
+pump task starts, empties the rest and ends. So an idle connection is one task, its reader, and
 nothing else.
 
 TCP and TLS are in `chat.transport.stream`. A WebSocket is a transport over one of those two: it reads with `receive_some` of the
@@ -78,8 +78,8 @@ class Transport(Protocol):
     outbox: Outbox
     last_received: float  # Trio's clock, seconds: when bytes last came from the peer
     start_pump: Callable[[Callable[[], Any]], Any] | None
-    """How a pump is started: ``nursery.start_soon`` of the connection's own nursery, set by the connection before its first put
-    and set back to None when that nursery ends. While it is None, bytes that the kernel does not take wait for `drain`."""
+    """How a pump is started: a ``start_soon``. The door sets one that is as good as any; a connection with a nursery of its own
+    may set that one's, and None again before it ends. While it is None, what the kernel does not take waits for `drain`."""
 
     @property
     def frame_limit(self) -> int:

@@ -30,6 +30,7 @@ import attrs
 import trio
 
 from chat.log import get_logger, new_error_id
+from chat.protocol.framing import LineFramer
 from chat.transport.base import Dialect, Peer, framed
 from chat.transport.outbox import FlushSet, Outbox, OutboxLimits, OutboxPool
 from chat.transport.stream import LINGER_S, SocketTransport, TcpTransport, accept_tls
@@ -214,6 +215,10 @@ class _Door:
     _finished: trio.Event = attrs.Factory(trio.Event)
     _spare: socket.socket | None = attrs.Factory(socket.socket)
     _quiet_until: float = float("-inf")
+    start_pump: Callable[[Callable[[], Awaitable[None]]], None] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.start_pump = self._start_pump  # one bound method for all connections
 
     def close(self) -> None:
         if self._spare is not None:
@@ -293,24 +298,35 @@ class _Door:
     # ------------------------------------------------------------ one connection
 
     async def _connection(self, sock: socket.socket, peer: Peer, listener: BoundListener) -> None:
+        transport: SocketTransport | None = None
         try:
-            with contextlib.closing(sock):
-                if (opened := await self._shake_hands(sock, peer, listener)) is not None:
-                    transport, handler = opened
-                    del opened
-                    try:
-                        await handler(transport)
-                    finally:
-                        transport.abort()
+            try:
+                transport, handler = await self._shake_hands(sock, peer, listener)
+                if transport is not None and handler is not None:
+                    transport.start_pump = self.start_pump
+                    await handler(transport)
+            finally:
+                if transport is not None:
+                    transport.abort()
+                sock.close()
+                self._open -= 1
+                self._by_prefix[peer.prefix] -= 1
+                if not self._by_prefix[peer.prefix]:
+                    del self._by_prefix[peer.prefix]
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection_lost", peer=str(peer))
         except* Exception as group:
             log.error("connection_failed", error_id=new_error_id(), peer=str(peer), exc_info=group)
-        finally:
-            self._open -= 1
-            self._by_prefix[peer.prefix] -= 1
-            if not self._by_prefix[peer.prefix]:
-                del self._by_prefix[peer.prefix]
+
+    def _start_pump(self, pump: Callable[[], Awaitable[None]]) -> None:
+        """Beside the connections: a nursery in each of them would cost an idle one 1.3 KB. `abort` ends the pump."""
+        self.connections.start_soon(self._pump, pump)
+
+    async def _pump(self, pump: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await pump()
+        except Exception:
+            log.exception("pump_failed", error_id=new_error_id())
 
     @contextlib.contextmanager
     def _handshake(self) -> Iterator[None]:
@@ -323,8 +339,10 @@ class _Door:
                 self._unfinished -= 1
                 self._finished.set()
 
-    async def _shake_hands(self, sock: socket.socket, peer: Peer, listener: BoundListener) -> tuple[SocketTransport, Handler] | None:
-        """*Returns* None when there is nobody to serve: silent, speaking something else, or refused."""
+    async def _shake_hands(
+        self, sock: socket.socket, peer: Peer, listener: BoundListener
+    ) -> tuple[SocketTransport | None, Handler | None]:
+        """*Returns* no handler when there is nobody to serve: silent, speaking something else, or refused."""
         settings = self.settings
         transport: SocketTransport | None = None
         handler: Handler | None = None
@@ -334,25 +352,20 @@ class _Door:
             outbox = Outbox(
                 limits=settings.outbox, flush_set=self.flush, pool=self.pool, lagging_frame=_LAGGING, cut_frame=_SLOW_CONSUMER
             )
+            framer = LineFramer(settings.frame_bytes)
             if kind is Spoken.TLS and self.tls is not None:
                 try:
-                    transport = await accept_tls(
-                        self.tls, first, sock=sock, peer=peer, outbox=outbox, frame_limit=settings.frame_bytes
-                    )
+                    transport = await accept_tls(self.tls, first, sock=sock, peer=peer, outbox=outbox, framer=framer)
                     kind = await _spoken_inside(transport)
                 except trio.BrokenResourceError as exc:
                     log.debug("handshake_failed", peer=str(peer), error=exc.__cause__)
             elif listener.plaintext == "always" or (listener.plaintext == "loopback" and peer.loopback):
-                transport = TcpTransport(sock=sock, peer=peer, outbox=outbox, frame_limit=settings.frame_bytes, received=first)
+                transport = TcpTransport(sock=sock, peer=peer, outbox=outbox, framer=framer, received=first)
             elif kind is Spoken.NATIVE:
                 await _say(sock, _TLS_REQUIRED)
             # WebSocket and the page join here: `web_handler` makes its own transport over this one.
             handler = self._handler_of(kind, listener)
-        if transport is not None and handler is not None:
-            return transport, handler
-        if transport is not None:
-            transport.abort()
-        return None
+        return transport, handler
 
     def _handler_of(self, kind: Spoken, listener: BoundListener) -> Handler | None:
         if kind is Spoken.NATIVE and "native" in listener.dialects:

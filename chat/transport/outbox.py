@@ -17,6 +17,7 @@ Flushing is explicit: who puts, flushes (`FlushSet.flush` for many recipients, `
 *Source*: contract section 3 (slow reader) and section 7 (output); architecture section 1 (how bytes leave).
 """
 
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -26,6 +27,7 @@ import trio
 from chat.log import get_logger
 
 TAKE_BYTES: Final = 128 * 1024  # the most that is joined for one send: a stalled peer's shared bytes are copied up to here, not more
+SLICE_S: Final = 0.001  # of encrypting before other tasks run
 
 log = get_logger("transport.outbox")
 
@@ -318,13 +320,18 @@ class FlushSet:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Encrypt what waits, for ever. *If cancelled* the stream under way is broken: cancel it after the connections."""
+        """Encrypt what waits, for ever, in slices. *If cancelled* the stream under way is broken: cancel it after the connections."""
         while True:
             await self._wanted.wait()
             batch, self._encryptors = self._encryptors, []
             self._wanted = trio.Event()
+            slice_end = time.monotonic() + SLICE_S
             for transport in batch:
                 await _encrypt_one(self, transport)
+                if time.monotonic() >= slice_end:
+                    await trio.lowlevel.checkpoint()
+                    slice_end = time.monotonic() + SLICE_S
+            await trio.lowlevel.checkpoint()
 
 
 async def _encrypt_one(flush: FlushSet, transport: Encryptor) -> None:
