@@ -3,10 +3,24 @@
 *Source*: `chat/protocol/README.md` for the wire; the theory of exact delivery is in `delivery.py`, of never losing a text in `outbox.py`.
 """
 
+from chat.client.calls import Disconnected
 from chat.client.client import Client, open_client
 from chat.client.delivery import Hidden, Missing
 from chat.client.dial import PinChanged, UnknownServer
+from chat.client.keeper import SessionLost
 from chat.client.servers import ClientStore
 from chat.client.target import Target, parse_target
 
-__all__ = ["Client", "ClientStore", "Hidden", "Missing", "PinChanged", "Target", "UnknownServer", "open_client", "parse_target"]
+__all__ = [
+    "Client",
+    "ClientStore",
+    "Disconnected",
+    "Hidden",
+    "Missing",
+    "PinChanged",
+    "SessionLost",
+    "Target",
+    "UnknownServer",
+    "open_client",
+    "parse_target",
+]

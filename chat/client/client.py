@@ -12,43 +12,23 @@ never waits. The reader of `notices` may be slow, or absent: nothing else waits 
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 import trio
 
+from chat.client.calls import Calls
 from chat.client.delivery import Delivery
 from chat.client.keeper import Credentials, SessionLost, keep_connected
 from chat.client.outbox import Item, new_cid
 from chat.client.pages import page_records
-from chat.client.reconnect import Backoff
+from chat.client.reconnect import Backoff, Status
 from chat.client.sending import Lanes, Sending, error_of
 from chat.client.servers import ClientStore, Slot
 from chat.client.target import Target, parse_target
 from chat.protocol import messages as m
 
-NOT_REPEATED: Final = ("password", "logout", "answer")  # a second attempt of these would mean something else
 SAVE_EVERY_S: Final = 0.5
-
-
-class Disconnected(Exception):
-    """The connection broke before the answer, and the request is none that may be repeated."""
-
-
-@attrs.frozen(kw_only=True)
-class Status:
-    """How it stands with the connection; *why* is for a person, *retry_s* when the next attempt is."""
-
-    state: Literal["connecting", "waiting", "greeted", "online", "ended"]
-    why: str = ""
-    retry_s: float = 0.0
-
-
-@attrs.define(eq=False)
-class _Pending:
-    message: Any
-    done: trio.Event = attrs.Factory(trio.Event)
-    answer: Any = None
 
 
 class Client:
@@ -76,12 +56,9 @@ class Client:
         self._backlog = backlog
         self._delivery = Delivery(backlog=backlog)
         self._lanes: Lanes | None = None
-        self._outgoing: list[Any] = []
-        self._outgoing_ready = trio.Event()
+        self.calls = Calls()
         self._ready = trio.Event()  # something for the reader
-        self._pending: dict[int, _Pending] = {}
         self._pages: dict[int, str] = {}
-        self._next_id = 1
         self._online = False
         self._ended: Exception | None = None
         self._ended_event = trio.Event()
@@ -151,20 +128,10 @@ class Client:
         *Raises* ChatError for an `error`; `Disconnected` for a password, logout or answer whose connection broke.
         """
         self._check()
-        pending = _Pending(message)
-        number = self.number()
-        self._pending[number] = pending
-        try:
-            if self._online:
-                self.post(attrs.evolve(message, id=number))
-            await pending.done.wait()
-        finally:
-            del self._pending[number]
-        if isinstance(pending.answer, Exception):
-            raise pending.answer
-        if isinstance(pending.answer, m.Error):
-            raise error_of(pending.answer)
-        return pending.answer
+        answer = await self.calls.call(message)
+        if isinstance(answer, m.Error):
+            raise error_of(answer)
+        return answer
 
     async def post_text(self, to: str, text: str, *, reply_to: int | None = None) -> Sending:
         """Take a text for ``#channel`` or ``@user``: on return it is on disk and will be sent, whatever happens.
@@ -255,31 +222,12 @@ class Client:
 
     # ------------------------------------------------------------ for keep_connected
 
-    def post(self, message: Any) -> int:
-        """Queue a message for the writer; what has an id 0 gets one. Does not wait: what is queued is bounded by who waits for answers."""
-        if getattr(message, "id", None) == 0:
-            message = attrs.evolve(message, id=self.number())
-        self._outgoing.append(message)
-        self._outgoing_ready.set()
-        return getattr(message, "id", 0)
-
-    def number(self) -> int:
-        """A request id that was not used yet."""
-        self._next_id += 1
-        return self._next_id - 1
-
-    async def outgoing(self) -> list[Any]:
-        await self._outgoing_ready.wait()
-        self._outgoing_ready = trio.Event()
-        messages, self._outgoing = self._outgoing, []
-        return messages
-
     def take_slot(self, slot: Slot) -> None:
         assert self._nursery is not None
         self.slot = slot
         if self._remember:
             self._delivery = Delivery(slot.load_cursors(), backlog=self._backlog)
-        self._lanes = Lanes(slot.outbox, self.post, self._later)
+        self._lanes = Lanes(slot.outbox, self.calls.post, self._later)
         self._nursery.start_soon(self._save_cursors)
 
     def forget_credentials(self) -> None:
@@ -297,8 +245,7 @@ class Client:
         self.channels = {info.channel: info for info in answer.channels}
         self._delivery.opened(answer.heads, complete=not replayed)
         self._online = True
-        for number, pending in self._pending.items():
-            self.post(attrs.evolve(pending.message, id=number))
+        self.calls.online()
         assert self._lanes is not None
         self._lanes.online()
         self._fill()
@@ -307,15 +254,11 @@ class Client:
 
     def connection_lost(self) -> None:
         self._online = False
-        self._outgoing.clear()
+        self.calls.offline()
         self._pages.clear()
         self._delivery.unasked()
         if self._lanes is not None:
             self._lanes.offline()
-        for pending in self._pending.values():
-            if pending.message.type in NOT_REPEATED:
-                pending.answer = Disconnected("the connection broke before the answer")
-                pending.done.set()
 
     def tell(self, status: Status) -> None:
         self.status = status
@@ -327,10 +270,7 @@ class Client:
         if self._ended is None:
             self._ended = error
             self._ended_event.set()
-        for pending in self._pending.values():
-            if not pending.done.is_set():
-                pending.answer = self._ended
-                pending.done.set()
+        self.calls.fail(self._ended)
         if self._lanes is not None:
             self._lanes.fail(self._ended)
         if self.credentials is not None:
@@ -353,7 +293,7 @@ class Client:
             case m.Pong():
                 pass
             case m.Ping():
-                self.post(m.Pong(id=notice.id))
+                self.calls.post(m.Pong(id=notice.id))
             case m.HistoryPage() if notice.id in self._pages:
                 conv = self._pages.pop(notice.id)
                 self._delivery.page(conv, notice.epoch, self._seen(page_records(notice)), more=notice.more, last_seq=notice.last_seq)
@@ -404,21 +344,20 @@ class Client:
     def _answered(self, answer: Any) -> None:
         if self._lanes is not None and self._lanes.answered(answer):
             return
-        pending = self._pending.get(answer.id)
-        if pending is None:
+        call = self.calls.waiting(answer.id)
+        if call is None:
             if isinstance(answer, m.Error):
                 self._delivery.control(answer)
             return
         if isinstance(answer, m.Ok) and answer.conv is not None:
-            if isinstance(pending.message, m.Join) and answer.epoch is not None:
+            if isinstance(call.message, m.Join) and answer.epoch is not None:
                 self._delivery.joined(answer.conv, answer.epoch, max(answer.seq or 0, answer.last_seq or 0))
                 name = answer.conv.removeprefix("#")
                 self.channels[name] = m.ChannelInfo(channel=name, topic=answer.topic or "", role=answer.role or "member")
-            elif isinstance(pending.message, m.Leave):
+            elif isinstance(call.message, m.Leave):
                 self.channels.pop(answer.conv.removeprefix("#"), None)
                 self._delivery.left(answer.conv)
-        pending.answer = answer
-        pending.done.set()
+        call.settle(answer)
 
     def _seen(self, records: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
         for _, record in records:
@@ -449,7 +388,7 @@ class Client:
         if not self._online or not self._reading:
             return
         for conv, after in self._delivery.wants():
-            self._pages[self.post(m.HistoryRequest(id=0, conv=conv, after=after, limit=500))] = conv
+            self._pages[self.calls.post(m.HistoryRequest(id=0, conv=conv, after=after, limit=500))] = conv
 
     def _page_refused(self, conv: str, error: m.Error) -> None:
         if error.code in ("forbidden", "not_found", "bad_request", "unsupported"):

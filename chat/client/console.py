@@ -18,11 +18,13 @@ from typing import Any, Final
 import trio
 
 from chat.client import local
+from chat.client.calls import Disconnected
 from chat.client.clean import clean
-from chat.client.client import Client, Disconnected, Status
+from chat.client.client import Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, start
 from chat.client.keeper import SessionLost
+from chat.client.reconnect import Status
 from chat.client.screen import PlainScreen, PromptScreen, Screen
 from chat.client.sending import Sending
 from chat.client.view import DIM, PRIVATE, WARN, Fragment, Line, day, record_line, rule, told

@@ -14,7 +14,7 @@ import trio
 
 from chat import __version__
 from chat.client.dial import PinChanged, UnknownServer, Wire, broken, dial
-from chat.client.reconnect import RETRY_LATER
+from chat.client.reconnect import RETRY_LATER, Status
 from chat.client.sending import error_of
 from chat.errors import ChatError, RemoteProtocolError
 from chat.protocol.connection import VERSION
@@ -84,8 +84,6 @@ _BROKEN: Final = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.ClosedRe
 
 async def keep_connected(client: "Client") -> None:
     """Until the client has ended. Never raises for what a server or a network does."""
-    from chat.client.client import Status
-
     while client.ended is None:
         client.tell(Status(state="connecting"))
         client.retry_after = None
@@ -174,8 +172,6 @@ async def _open_session(client: "Client", wire: Wire) -> None:
                 continue
             return
         if client.credentials is None:
-            from chat.client.client import Status
-
             client.tell(Status(state="greeted"))
             await client.wanted.wait()
         credentials = client.credentials
@@ -207,7 +203,7 @@ async def _find_password(client: "Client", user: str) -> None:
 
 
 async def _resume(client: "Client", wire: Wire, token: str) -> None:
-    number = client.number()
+    number = client.calls.number()
     await wire.send([Resume(id=number, token=token, cursors=client.cursors)])
     answer = await _answer(client, wire, number)
     await _opened(client, answer, replayed=True)
@@ -222,7 +218,7 @@ async def _enter(client: "Client", wire: Wire, credentials: Credentials) -> None
             return
     if credentials.register:
         credentials.in_doubt = True
-        number = client.number()
+        number = client.calls.number()
         register = Register(
             id=number, username=name, password=password, invite=credentials.invite, color=credentials.color
         )  # fmt: skip
@@ -239,7 +235,7 @@ async def _enter(client: "Client", wire: Wire, credentials: Credentials) -> None
 
 
 async def _login(client: "Client", wire: Wire, name: str, password: str) -> None:
-    number = client.number()
+    number = client.calls.number()
     await wire.send([Login(id=number, username=name, password=password)])
     await _opened(client, await _answer(client, wire, number), replayed=False)
 
@@ -307,7 +303,7 @@ async def _live(client: "Client", wire: Wire) -> None:
 async def _write(client: "Client", wire: Wire) -> None:
     with suppress(*_BROKEN):  # the reader learns of it, after what the server still said
         while True:
-            await wire.send(await client.outgoing())
+            await wire.send(await client.calls.outgoing())
 
 
 async def _watch(client: "Client", wire: Wire, scope: trio.CancelScope) -> None:
@@ -317,7 +313,7 @@ async def _watch(client: "Client", wire: Wire, scope: trio.CancelScope) -> None:
         if silent >= DEAD_AFTER_S:
             scope.cancel()
         elif silent >= PING_AFTER_S:
-            client.post(Ping(id=0))
+            client.calls.post(Ping(id=0))
             await trio.sleep(DEAD_AFTER_S - silent)
         else:
             await trio.sleep(PING_AFTER_S - silent)

@@ -1,13 +1,22 @@
 """When to try again: exponential back-off with full jitter, so that a thousand clients of a restarted server do not come at once."""
 
 import random
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
 RETRY_LATER: Final = frozenset(
     {"rate_limited", "busy", "shutting_down", "indeterminate", "storage_unavailable", "timeout", "slow_consumer"}
 )  # refusals that are none of the request's fault: it is repeated
+
+
+@attrs.frozen(kw_only=True)
+class Status:
+    """How it stands with the connection; *why* is for a person, *retry_s* when the next attempt is."""
+
+    state: Literal["connecting", "waiting", "greeted", "online", "ended"]
+    why: str = ""
+    retry_s: float = 0.0
 
 
 @attrs.define

@@ -246,16 +246,15 @@ def _rows(text: str, room: int) -> Iterable[str]:
 
 def wrapped(text: str, room: int) -> Iterable[str]:
     """*text* in rows of at most *room* columns, broken at spaces; a longer word stays whole, so that an address can be copied."""
-    row, width = "", 0
-    for word in text.split(" "):
+    row, *words = text.split(" ")
+    width = get_cwidth(row)
+    for word in words:
         columns = get_cwidth(word)
-        if row and width + 1 + columns > room:
+        if row.strip() and width + 1 + columns > room:
             yield row
             row, width = word, columns
-        elif row or width:
-            row, width = f"{row} {word}", width + 1 + columns
         else:
-            row, width = (word, columns) if word else (row + " ", width + 1)
+            row, width = f"{row} {word}", width + 1 + columns
     yield row
 
 

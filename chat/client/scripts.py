@@ -10,9 +10,10 @@ import attrs
 import trio
 
 from chat.client.clean import clean
-from chat.client.client import Client, Status
+from chat.client.client import Client
 from chat.client.delivery import Hidden, Missing
 from chat.client.entry import Entry, Refused, ask_secret, enter, start
+from chat.client.reconnect import Status
 from chat.client.screen import read_lines
 from chat.client.view import plain, record_line
 from chat.errors import ChatError

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from chat.client.clean import clean
 
-NASTY = st.text(alphabet=st.one_of(st.characters(), st.sampled_from("\x1b\x9b[]0;m\x07\x00\r\n\t\x7f\x85\u202e\u2066\u200b\u200d\u0301\u2028a")))
+STEERING = "\x1b\x9b[]0;m\x07\x00\r\n\t\x7f\x85\u202e\u2066\u200b\u200d\u0301\u2028a"
+NASTY = st.text(alphabet=st.one_of(st.characters(), st.sampled_from(STEERING)))
 
 
 @given(NASTY, st.booleans())

@@ -1,0 +1,47 @@
+"""Join lines."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat.client.target import BadTarget, Target, parse_target
+
+PIN = "Y1EEeAB3FAWEREn8YT0IqwcR_STahRRHx0sDQIOA9o0"
+
+
+@pytest.mark.parametrize(
+    ("line", "host", "port", "fingerprint", "invite", "key"),
+    [
+        ("example.org", "example.org", 7667, None, None, "example.org:7667"),
+        ("Example.org:1234", "example.org", 1234, None, None, "example.org:1234"),
+        (f"10.0.0.1:7667#{PIN}/a-b_c", "10.0.0.1", 7667, PIN, "a-b_c", "10.0.0.1:7667"),
+        (f"[::1]:7667#{PIN}", "::1", 7667, PIN, None, "[::1]:7667"),
+        ("[fe80::1%eth0]", "fe80::1%eth0", 7667, None, None, "[fe80::1%eth0]:7667"),
+        ("localhost/invite", "localhost", 7667, None, "invite", "localhost:7667"),
+        (f" host#{PIN}/i\n", "host", 7667, PIN, "i", "host:7667"),
+    ],
+)
+def test_good_lines(line, host, port, fingerprint, invite, key):
+    target = parse_target(line)
+    assert target == Target(host=host, port=port, fingerprint=fingerprint, invite=invite)
+    assert target.key == key
+
+
+@pytest.mark.parametrize("line", ["", "::1", "host:0", "host:99999", "host:x", "a b", "host#short", f"host#{PIN}/in vite", "[nothing]:1", "#", "u@h"])
+def test_bad_lines(line):
+    with pytest.raises(BadTarget):
+        parse_target(line)
+
+
+@given(st.text())
+def test_any_text_is_a_target_or_refused(line):
+    try:
+        target = parse_target(line)
+    except BadTarget:
+        return
+    assert parse_target(target.key).key == target.key
+
+
+@pytest.mark.parametrize(("host", "loopback"), [("localhost", True), ("127.8.0.1", True), ("::1", True), ("10.0.0.1", False), ("a.b", False)])
+def test_loopback(host, loopback):
+    assert Target(host=host).loopback is loopback
