@@ -153,9 +153,10 @@ def decode_request(frame: bytes, text_bytes: int = TEXT_BYTES) -> Request:
         refuse_type(frame, type_)
 
     cls = type(request)
-    if _BACKSLASH in frame or _DEL in frame or (not ascii and _C1_LEAD in frame):
+    escaped = _BACKSLASH in frame
+    if escaped or _DEL in frame or (not ascii and _C1_LEAD in frame):
         _check_controls(frame, request)
-    if not ascii and cls is not Hello and type(request.id) is str and len(request.id.encode()) > MAX_ID_BYTES:  # type: ignore[union-attr]
+    if (escaped or not ascii) and cls is not Hello and type(request.id) is str and len(request.id.encode()) > MAX_ID_BYTES:  # type: ignore[union-attr]
         refuse(frame, f"`id` must have at most {MAX_ID_BYTES} bytes")
     if cls is Send and (request.channel is None) is (request.to is None):  # type: ignore[union-attr]
         refuse(frame, "exactly one of `channel` and `to` must be given")

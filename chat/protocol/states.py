@@ -80,7 +80,6 @@ _CLIENT: Final[Table] = {
     State.OPENING: _staying(State.OPENING, Ping, Pong),
     State.RESUMING: _staying(State.RESUMING, Ping, Pong),
     State.OPEN: _staying(State.OPEN, *(cls for cls in REQUESTS.values() if cls is not Hello and cls not in OPENERS)),
-    State.LEAVING: {},
     State.CLOSED: {},
 }
 
