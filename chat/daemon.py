@@ -101,10 +101,11 @@ class _Stop:
 
 
 async def _watch_signals(stop: _Stop, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    terminal = sys.stdin is not None and sys.stdin.isatty()  # asked now: after a hangup it is none any more
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         task_status.started()
         async for number in received:
-            if number == signal.SIGHUP and not sys.stdin.isatty():
+            if number == signal.SIGHUP and not terminal:
                 stop.reload()
             elif stop.wanted.is_set():
                 stop.now()
