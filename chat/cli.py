@@ -105,8 +105,11 @@ def _tell_ready(info: Any, *, stop: str) -> None:
 
     if os.geteuid() == 0:
         click.echo(f"chat: {ROOT}", err=True)
-    for line in ready_lines(info, stop=stop):
-        click.echo(line)
+    try:
+        for line in ready_lines(info, stop=stop):
+            click.echo(line)
+    except BrokenPipeError:  # nobody reads; or Python would fail at the end, when it flushes what it could not write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @main.command()
@@ -224,7 +227,7 @@ def connect(target: str | None, name: str | None, color: str | None, plain: bool
 @click.argument("text")
 @client_options
 def send(channel: str, text: str, server: str | None, account: str | None) -> None:
-    """Send TEXT to CHANNEL; with - each line of standard input. Exit status 0 only when all of it is stored."""
+    """Send TEXT to CHANNEL (or @NAME); with - each line of standard input. Exit status 0 only when all of it is stored."""
     from chat.client import scripts
 
     raise click.exceptions.Exit(scripts.send(channel, text, server=server, account=account))
@@ -233,12 +236,13 @@ def send(channel: str, text: str, server: str | None, account: str | None) -> No
 @main.command()
 @click.argument("channel")
 @click.option("--json", "as_json", is_flag=True, help="Each record as one JSON object.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="How many earlier records come first.")
 @client_options
-def tail(channel: str, as_json: bool, server: str | None, account: str | None) -> None:
-    """Print what is said in CHANNEL from now on."""
+def tail(channel: str, as_json: bool, lines: int, server: str | None, account: str | None) -> None:
+    """Print the last records of CHANNEL (or @NAME), then what comes, each once."""
     from chat.client import scripts
 
-    raise click.exceptions.Exit(scripts.tail(channel, as_json=as_json, server=server, account=account))
+    raise click.exceptions.Exit(scripts.tail(channel, as_json=as_json, lines=lines, server=server, account=account))
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def _suppressed(key: str, count: int) -> EventDict:
 
 
 def _json(event: EventDict) -> str:
-    return json.dumps(event, separators=(",", ":")).replace("\x7f", "\\u007f")  # ASCII: all else is escaped by json
+    return json.dumps(event, separators=(",", ":"))  # printable ASCII: json escapes all else
 
 
 def _readable(event: EventDict) -> str:

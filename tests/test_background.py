@@ -21,6 +21,7 @@ from chat.background import Running, StartRefused, holder, take_lock
 from chat.config import Config, Listen
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
+REAL = ("-m", "chat")
 
 
 class House:
@@ -111,18 +112,15 @@ def test_later_starts_tell_one_line(house):
 def test_a_reader_that_is_gone_does_not_end_the_server(house):
     reader, writer = os.pipe()
     os.close(reader)
-    process = house.serve(stdout=writer)
-    os.close(writer)
-    assert "ended" not in wait_for_pid(house, process)
-    process.send_signal(signal.SIGTERM)
-
-
-def wait_for_pid(house, process):
-    """Until the lock describes addresses; without polling: `chat status` as often as it takes, each a whole process."""
-    while (running := house.chat("status")).returncode != 0 or "starting" in running.stdout:
-        if process.poll() is not None:
-            return f"ended with {process.returncode}: {process.stderr.read()}"
-    return running.stdout
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as service:
+        service.bind(house.env.setdefault("NOTIFY_SOCKET", str(house.folder / "notify")))
+        service.settimeout(60)
+        process = house.serve(stdout=writer, program=REAL)
+        os.close(writer)
+        assert service.recv(100) == b"READY=1"
+        process.send_signal(signal.SIGTERM)
+        assert service.recv(100) == b"STOPPING=1"
+    assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("command", ["serve", "start"])
@@ -175,7 +173,7 @@ def test_a_port_in_use(house, command):
 def test_a_second_instance(house, command):
     assert house.chat("start").returncode == 0
     before = everything_in(house.data)
-    done = house.chat(command)
+    done = house.chat(command, listen=house.running().addresses[0])  # the port is in use, too; that is not the reason to tell
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"chat: chat already runs on {house.data} (pid {house.running().pid})\n"
     assert everything_in(house.data) == before
@@ -303,8 +301,6 @@ def test_a_daemon_that_does_not_stop_is_told(house):
 
 
 # ---------------------------------------------------------------- the real daemon
-
-REAL = ("-m", "chat")
 
 
 def test_the_real_one_in_the_foreground(house):

@@ -222,7 +222,7 @@ def test_the_line_of_every_address_names_one(house):
 
 def test_invite_prints_the_guests_line(house, chat):
     put_invites(
-        house, ("owner-code", "owner", 1, None), ("old", "member", 9, 1), ("used", "member", 0, None), ("guests", "member", 50, None)
+        house, ("owner-code", "owner", 1, None), ("old", "member", None, 1), ("used", "member", 0, None), ("guests", "member", 50, None)
     )
     settings = ["--data-dir", str(house.data_dir), "--listen", "127.0.0.1:7000"]
     done = chat("invite", *settings)

@@ -9,7 +9,7 @@ import stat
 import pytest
 import structlog
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat import log
@@ -110,6 +110,7 @@ def test_an_exception_is_told_with_its_places(stream):
 
 
 @given(st.text(st.characters()))
+@example("\x7f\x9b\u2028\u202e\r\n\x1b\ud800")
 def test_no_control_character_gets_into_a_line(text):
     for out in (io.StringIO(), Terminal()):
         log.configure(Log(), stream=out)
