@@ -18,7 +18,6 @@ Theory of operation
 An action that is refused here has its ``refusal`` set.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -26,6 +25,7 @@ import attrs
 import trio
 
 from chat.errors import ChatError
+from chat.log import get_logger
 from chat.rooms.effects import Action, Outcome
 from chat.store.base import CommitFailed, Snapshot, Writer, changes_state, stores
 from chat.store.thread import OneThread, open_thread
@@ -36,7 +36,7 @@ RECOVER_MAX_S: Final = 5.0
 _STORAGE: Final = frozenset({"storage_unavailable", "storage_full", "internal_error"})  # not the sender's fault
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+log = get_logger("chat.store")
 
 
 @attrs.define(eq=False)
@@ -81,11 +81,11 @@ class Committer:
         self._pause_s = RECOVER_FIRST_S
 
     async def load(self) -> Snapshot:
-        """All that is stored by the batches sent before. *Raises* ChatError storage_unavailable, at once while the store is out."""
+        """All that is stored by the batches sent before. *Raises* CommitFailed, at once while the store is out."""
         return await self._ask(self._writer.load, vital=True)
 
     async def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
-        """See `Writer.tidy`. *Raises* ChatError."""
+        """See `Writer.tidy`. *Raises* CommitFailed."""
         return await self._ask(lambda: self._writer.tidy(cids_before_ms=cids_before_ms, rows=rows), vital=False)
 
     async def run(self) -> None:
@@ -139,10 +139,10 @@ class Committer:
             except CommitFailed as exc:
                 if not exc.one_row:
                     raise
-                _log.error("a batch of %d actions failed, now each alone: %s", len(actions), exc)
+                log.warning("batch_split", actions=len(actions), reason=exc.message)
                 outcomes = await in_thread(self._writer.commit_one_by_one, actions)
         except CommitFailed as exc:
-            _log.error("commit failed (%s, %s): %s", exc.code, "definite" if exc.definite else "indeterminate", exc)
+            log.error("commit_failed", code=exc.code, definite=exc.definite, actions=len(actions), reason=exc.message)
             if exc.definite:
                 return await self._after_failure(in_thread, actions, exc)
             return self._after_uncertainty(actions)
@@ -157,6 +157,8 @@ class Committer:
         action = outcome.action
         if action.refusal is not None:
             return -1
+        if outcome.error is not None and outcome.error.code == "internal_error":
+            log.error("action_failed", reason=outcome.error.message, exc_info=outcome.error.__cause__)
         if outcome.error is None or outcome.error.code in _STORAGE:
             self._refund(action)
         return action.generation if changes_state(action) else -1
@@ -169,7 +171,7 @@ class Committer:
         try:
             return await in_thread(self._writer.commit, actions), lost
         except CommitFailed as again:
-            _log.error("the store does not answer: %s", again)
+            log.error("store_out", code=again.code, reason=again.message)
             self._go_out()
             return [self._unstored(action) for action in actions], lost
 
@@ -207,7 +209,7 @@ class Committer:
             await send.send(ask)  # type: ignore[arg-type]
         await ask.done.wait()
         if ask.error is not None:
-            raise ChatError(ask.error.code, ask.error.message) from ask.error
+            raise ask.error
         value: T = ask.value
         return value
 
@@ -217,7 +219,7 @@ class Committer:
                 raise CommitFailed("storage_unavailable", "the store is out", definite=True)
             ask.value = await in_thread(ask.call)
         except CommitFailed as exc:
-            _log.error("the store does not answer: %s", exc)
+            log.error("store_out", code=exc.code, reason=exc.message)
             ask.error = exc
             if ask.vital:
                 self._go_out()
@@ -235,11 +237,11 @@ class Committer:
         try:
             await in_thread(self._writer.recover)
         except (CommitFailed, OSError) as exc:
-            _log.error("the store is still out: %s", exc)
+            log.error("store_still_out", reason=str(exc))
             self._pause_s = min(2 * self._pause_s, RECOVER_MAX_S)
             self._retry_s = trio.current_time() + self._pause_s
             return
-        _log.warning("the store is back")
+        log.warning("store_back")
         self._out = False
         self._report()
 

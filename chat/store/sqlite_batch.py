@@ -16,7 +16,6 @@ An action is all or nothing. A text is checked before it leaves a trace, so a ba
 effect fails, `run` raises `Spoiled` and the transaction must go; `run_one_by_one` then gives each action a savepoint.
 """
 
-import logging
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +27,7 @@ import attrs
 import msgspec
 
 from chat.errors import ChatError
+from chat.log import new_error_id
 from chat.rooms.effects import Action, Append, DeleteRoom, Effect, Outcome, Pair, Placed, RotateToken, SetReadMarker
 from chat.store import sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
@@ -38,7 +38,6 @@ CARRY_CID: Final = frozenset({"message", "edited", "deleted"})
 MAX_ID: Final = 2**53
 
 _encode: Final = msgspec.json.Encoder().encode
-_log = logging.getLogger(__name__)
 
 
 class Spoiled(Exception):
@@ -313,9 +312,9 @@ def _error(exc: Exception) -> ChatError:
         return exc.error
     if isinstance(exc, sqlite3.IntegrityError) and "UNIQUE" in str(exc) and (".canonical" in str(exc) or ".skeleton" in str(exc)):
         return ChatError("name_taken", "this name is taken")
-    error_id = secrets.token_hex(4)
-    _log.error("an action could not be stored, error id %s", error_id, exc_info=exc)
-    return ChatError("internal_error", f"internal error {error_id}")
+    error = ChatError("internal_error", f"internal error {new_error_id()}")
+    error.__cause__ = exc  # for the log, which the committer writes: this is another thread
+    return error
 
 
 # ---------------------------------------------------------------- statements for 1, 2, 4 … ROWS_MAX rows

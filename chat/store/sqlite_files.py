@@ -8,6 +8,7 @@ or all of it, and an empty file in its place is always damage.
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,8 @@ def lock_folder(folder: Path) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     except BlockingIOError as exc:
-        pid = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        found = re.search(rb"\d+", os.pread(lock, 64, 0))  # its number comes first, whoever described himself in the file
+        pid = found.group().decode() if found else "unknown"
         os.close(lock)
         raise StoreRefused(f"{folder}: another chat daemon uses this data folder (process {pid})") from exc
     except OSError as exc:
