@@ -195,7 +195,7 @@ class Outbox:
         self._flush_now()
         if self.sealed or self.lagging:
             return False
-        if self.pending_bytes and self.pending_bytes + len(data) > self._soft_bytes:
+        if self.pending_bytes + len(data) > (self._soft_bytes if self.pending_bytes else self.limits.hard_bytes):
             self.lagging = True
             if self.lagging_frame:
                 self.put_always(self.lagging_frame)
@@ -254,7 +254,8 @@ class OutboxPool:
     """What waits in all outboxes together, and its cap: over it the largest is cut, until the sum is below.
 
     Counted are outboxes that a flush could not empty, so `Outbox.put` has no share in it; between a put and the next flush the
-    bytes are shared by all recipients anyway.
+    bytes are shared by all recipients anyway. What is cut counts no more: the few bytes that it still holds go with it in seconds,
+    and would they count, one cut that frees little would lead to the next.
     """
 
     total_limit: int
@@ -262,7 +263,7 @@ class OutboxPool:
     _waiting: set[Outbox] = attrs.Factory(set)
 
     def count(self, outbox: Outbox) -> None:
-        pending = outbox.pending_bytes
+        pending = outbox.pending_bytes if outbox.cut_code is None else 0
         self.total_bytes += pending - outbox.pooled_bytes
         outbox.pooled_bytes = pending
         if not pending:
@@ -270,13 +271,10 @@ class OutboxPool:
             return
         self._waiting.add(outbox)
         while self.total_bytes > self.total_limit:
-            largest = max((one for one in self._waiting if one.cut_code is None), key=_pending, default=None)
-            if largest is None:
-                return  # all are cut, and what they still hold is small and ends in seconds
-            largest.cut("slow_consumer")
+            max(self._waiting, key=_pooled).cut("slow_consumer")
 
 
-def _pending(outbox: Outbox) -> int:
+def _pooled(outbox: Outbox) -> int:
     return outbox.pooled_bytes
 
 
