@@ -56,7 +56,8 @@ def test_names_that_are_allowed(raw):
         ("a\ud800", r"U\+D800"), ("😀", r"U\+1F600"), ("½", r"U\+00BD"), ("a\u034fb", "not allowed"), ("a\ufe0f", "not allowed"),
         ("\u3164", "not allowed"), ("\u115f", "not allowed"), ("ﬁ", "plain one"), ("𝐚", "plain one"), ("\u0301a", "accent"),
         ("a\u0301\u0302\u0303\u0304\u0305", "accent"), ("1א", "right to left"), ("aא", "right to left|mix"),
-        ("аlice", "Cyrillic and Latin"), ("aΩ", "Greek and Latin"), ("Алисa", "Cyrillic and Latin"), ("кα", "Cyrillic and Greek"), ("ひ한", "mix"),
+        ("аlice", "Cyrillic and Latin"), ("aΩ", "Greek and Latin"), ("Алисa", "Cyrillic and Latin"), ("кα", "Cyrillic and Greek"),
+        ("ひ한", "mix"),
     ],
 )  # fmt: skip
 def test_names_that_are_not_allowed_and_why(raw, why):
