@@ -1,7 +1,9 @@
 """The logical session: one login of an account on one device. It outlives its connection by the resume window.
 
-It owns the scope in which its commands run, so that they follow the session and not the socket.
+It owns the scopes in which its commands run, so that they follow the session and not the socket.
 """
+
+import weakref
 
 import attrs
 import trio
@@ -17,8 +19,20 @@ class Session:
     account: int
     link: Connection | None
     gone_at: float | None = None
-    scope: trio.CancelScope = attrs.Factory(trio.CancelScope)
+    _ended: bool = False
+    _scopes: "weakref.WeakSet[trio.CancelScope]" = attrs.Factory(weakref.WeakSet)
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """A new scope for one task in its name: a scope can be entered once only. Cancelled already where the session has ended."""
+        scope = trio.CancelScope()
+        self._scopes.add(scope)
+        if self._ended:
+            scope.cancel()
+        return scope
 
     def end(self) -> None:
         """Cancel what runs in its name."""
-        self.scope.cancel()
+        self._ended = True
+        for scope in self._scopes:
+            scope.cancel()
