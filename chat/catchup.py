@@ -28,7 +28,7 @@ async def _find(conn: "Connection", conv: str) -> tuple[int, str] | None:
     """
     state = conn.services.manager.desk.state
     if conv.startswith("#"):
-        room = state.room(conv[1:])
+        room = state.room_for(conv[1:], conn.account)
         if room is None or conn.account not in room.members:
             raise not_in(room, conv[1:])
         return room.id, room.conv
@@ -104,20 +104,25 @@ async def sessions(conn: "Connection", request: m.Sessions) -> None:
 async def replay(conn: "Connection") -> None:
     """Send what was missed since the cursors, then `resumed`; afterwards the connection is live. *Waits* for store and outbox.
 
-    *If cancelled*, or if the store fails: the client has part of it, and resumes again from where it is.
+    *If cancelled*, or if the store fails: the connection ends, the client has part of it, and resumes again from where it is.
     """
     assert conn.replaying is not None
     token, conversations = conn.replaying
     router = conn.services.manager.desk.router
-    at = _start(conn, {router.conv_name(c.conv, conn.account): c for c in conversations})
-    while behind := router.finish_replay(conn, at):
-        for conv in behind:
-            at[conv] = await _stretch(conn, conv, at[conv])
+    names = {c.conv: router.conv_name(c.conv, conn.account) for c in conversations}
+    at = _start(conn, {names[c.conv]: c for c in conversations})
+    try:
+        while behind := router.finish_replay(conn, at):
+            for conv in behind:
+                at[conv] = await _stretch(conn, conv, at[conv])
+    except ChatError as error:
+        conn.end(m.Closing(code=error.code, retry_after=1))
+        return
     desk = conn.services.manager.desk
     account = desk.state.accounts[conn.account]
-    for conv in at:
-        if not router.is_in(conn.account, conv) and (name := router.conv_name(conv, conn.account)):
-            conn.put(conn.protocol.send(m.Removed(conv=name)))
+    for conv in at:  # what it left, or was deleted, while it was replayed
+        if not router.is_in(conn.account, conv):
+            conn.put(conn.protocol.send(m.Removed(conv=names[conv])))
     conn.replaying = None
     conn.fresh_token = True
     conn.tell(
@@ -151,10 +156,20 @@ def _start(conn: "Connection", known: dict[str, fx.Conversation]) -> dict[int, i
 
 
 async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
-    """Send records from *next_seq* on, up to what the router has told others. Returns the next seq after them."""
+    """Send records from *next_seq* on, up to what the router has told others. Returns the next seq after them.
+
+    *Raises* ChatError storage_unavailable.
+    """
     router = conn.services.manager.desk.router
+    if not router.is_in(conn.account, conv):
+        return next_seq
     head, name = router.head(conv), router.conv_name(conv, conn.account)
-    page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=PAGE_ROWS, max_bytes=PAGE_BYTES)
+    try:
+        page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=PAGE_ROWS, max_bytes=PAGE_BYTES)
+    except ChatError as error:
+        if error.code != "not_found":
+            raise
+        return next_seq  # deleted just now; the router is about to know
     await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
     for row in page.rows:
         conn.put(_encode(conn, name, page.epoch, row))

@@ -37,10 +37,11 @@ from chat.protocol import names
 from chat.rooms import decisions, logins
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms.audience import Hooks
 from chat.rooms.desk import Clock, Settings
 from chat.rooms.manager import Manager
 from chat.rooms.policy import RateLimits
-from chat.rooms.router import Hooks, Router
+from chat.rooms.router import Router
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, Snapshot, StoreRefused
 from chat.store.committer import Committer

@@ -33,31 +33,35 @@ async def create_channel(ctx: Context, name: ChannelName, password: Secret | Non
 @command
 async def join_channel(ctx: Context, name: ChannelName, password: Secret | None = None) -> Decide:
     """Become a member of a channel; a private one asks for its password."""
-    room = ctx.state.room(name)
-    if room is None or (room.private and ctx.account.id not in room.members):
-        room = await _knock(ctx, room, name, password)
-    known, version = room.id, room.password_version
+    seen = ctx.state.room_for(name, ctx.account.id)
+    room = seen or await _knock(ctx, name, password)
+    version = room.password_version
 
     def decide(ctx: Context) -> Answer:
-        found = ctx.state.rooms.get(known)
+        found = ctx.state.rooms.get(room.id)
         if found is None or found.password_version != version:
             raise _unseen(name)
         data = {"channel": found.name, "topic": found.topic}
         effects = d.join(ctx.state, ctx.account, found, ctx.now_ms)
         if not effects:
             return Answer(f"you are in {found.conv} already", data)
-        ctx.take(ctx.rates.joins, "joins")
+        if seen is not None:
+            ctx.take(ctx.rates.joins, "joins")
         ctx.do(effects)
         return Answer(f"you are in {found.conv} now" + (f": {found.topic}" if found.topic else ""), data)
 
     return decide
 
 
-async def _knock(ctx: Context, room: Room | None, name: str, password: str | None) -> Room:
-    """The private channel, if the password is right. An absent one costs the same and is answered alike."""
+async def _knock(ctx: Context, name: str, password: str | None) -> Room:
+    """The private channel, if the password is right. An absent one costs the same and is answered alike. *Waits* for a hash.
+
+    *Raises* ChatError not_found, rate_limited, busy.
+    """
     if password is None:
         raise _unseen(name)
     ctx.take(ctx.rates.joins, "joins")  # each attempt counts
+    room = ctx.state.room(name)
     right = await ctx.around.passwords.verify(room.password_hash if room is not None else None, password)
     if room is None or not right:
         raise _unseen(name)
@@ -115,8 +119,6 @@ def topic(ctx: Context, text: Rest = "") -> Answer:
     room = ctx.here()
     if not text:
         return Answer(f"{room.conv}: {room.topic}" if room.topic else f"{room.conv} has no topic", {"topic": room.topic})
-    line = " ".join(text.split())
-    if len(line) > 400:
-        raise ChatError("bad_request", f"a topic has at most 400 characters, this one has {len(line)}")
+    line = ctx.line(text, "a topic")
     ctx.do(d.set_topic(ctx.state, ctx.account, room, line))
     return Answer(f"the topic of {room.conv} is now: {line}", {"topic": line})

@@ -1,7 +1,7 @@
 """What a command sees of the server: who asks, where, the state to look at, and a way to change it."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -11,6 +11,8 @@ from chat.rooms import effects as fx
 from chat.rooms.items import Invocation
 from chat.rooms.policy import AccountRates, take
 from chat.rooms.state import Account, Room, State
+
+LINE_CHARACTERS: Final = 400  # of a topic, or of the reason of a ban
 
 
 class Hasher(Protocol):
@@ -66,6 +68,13 @@ class Context:
     @property
     def now_ms(self) -> int:
         return self.invocation.now_ms
+
+    def line(self, text: str, what: str) -> str:
+        """*text* on one line. *Raises* ChatError bad_request above `LINE_CHARACTERS`."""
+        flat = " ".join(text.split())
+        if len(flat) > LINE_CHARACTERS:
+            raise ChatError("bad_request", f"{what} has at most {LINE_CHARACTERS} characters, this one has {len(flat)}")
+        return flat
 
     def do(self, effects: Iterable[fx.Effect]) -> None:
         """Change something: stored with the command's answer, all or nothing."""

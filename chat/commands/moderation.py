@@ -16,8 +16,9 @@ ALWAYS = frozenset({"help", "enable-command", "disable-command"})  # switching t
 @command(needs="ban")
 def ban(ctx: Context, username: User, reason: Rest = "") -> str:
     """Ban somebody from the server: every session ends at once, and no login is let in."""
-    ctx.do(d.ban(ctx.state, ctx.account, username, reason or None, ctx.now_ms))
-    return f"banned {username.name}" + (f" ({reason})" if reason else "")
+    why = ctx.line(reason, "a reason")
+    ctx.do(d.ban(ctx.state, ctx.account, username, why or None, ctx.now_ms))
+    return f"banned {username.name}" + (f" ({why})" if why else "")
 
 
 @command(needs="ban")
@@ -68,7 +69,7 @@ def perm(ctx: Context, user: User | None = None) -> Answer:
     """Show a person's roles, and what they allow here."""
     who = user or ctx.account
     role = ctx.room.members.get(who.id) if ctx.room is not None else None
-    rights = policy.describe(ctx.state, who, ctx.room)
+    rights = policy.describe(who, ctx.room)
     named = "user" if who.role == "member" else who.role
     lines = [f"{who.name}: {named} of the server" + (f", {role} of {ctx.room.conv}" if ctx.room is not None and role else "")]
     allowed = [right for right, has in rights.items() if has]

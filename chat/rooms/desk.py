@@ -16,8 +16,10 @@ import trio
 from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms.audience import Reply
+from chat.rooms.cids import FreshCids, Key
 from chat.rooms.policy import RateLimits, Rates, take
-from chat.rooms.router import Reply, Router
+from chat.rooms.router import Router
 from chat.rooms.state import Account, State
 from chat.session import Session
 
@@ -32,7 +34,7 @@ class Settings:
     resume_window_s: float = 90
     heads_s: float = 30
     token_life_s: float = 24 * 3600  # contract, section 4
-    rates: RateLimits = RateLimits()
+    rates: RateLimits = attrs.Factory(RateLimits)
 
 
 @attrs.frozen(kw_only=True)
@@ -58,8 +60,8 @@ class Desk:
         self.start_task: Callable[[Session, Callable[[], Coroutine[Any, Any, None]]], None]  # set by the manager
         self.actions: list[fx.Action] = []
         self.generation = 0
-        self.rests_on_failed = False  # whether effects that change the state were decided in this generation
-        self.running_cids: Final[set[tuple[int, str]]] = set()
+        self.running_cids: Final[set[Key]] = set()  # of ``async def`` commands
+        self.fresh_cids: Final = FreshCids(clock.now())
         self._handlers: Final = handlers
 
     def take(self, link: it.Connection, items: list[Any]) -> None:
@@ -86,9 +88,10 @@ class Desk:
         """Apply the action's effects and keep it for the committer."""
         action.generation = self.generation
         if action.refusal is None:
+            if action.cid is not None:
+                self.fresh_cids.add((action.account, action.cid))
             for effect in action.effects:
                 if type(effect) is not fx.Append:
-                    self.rests_on_failed = True
                     self.state.apply(effect)
         self.actions.append(action)
 
@@ -102,6 +105,7 @@ class Desk:
     def refund(self, action: fx.Action) -> None:
         """The action was a retry of something known, or was not stored: it does not count against the rates."""
         if action.refusal is None and action.cid is not None:
+            self.fresh_cids.discard((action.account, action.cid))
             rates = self.rates.of(action.account)
             (rates.sends if action.result is None else rates.commands).give_back()
 
@@ -113,16 +117,17 @@ class Desk:
             return error
         return None
 
-    async def ask(self, link: it.Connection, item: Any) -> None:
-        """Have *item* decided, from a task of the link's session. *Waits* for room in the inbox."""
-        await self.inbox.send((link, [item]))
+    def is_under_way(self, key: Key) -> bool:
+        """Is something with this cid running, or decided so lately that the store may not know it yet?"""
+        return key in self.running_cids or key in self.fresh_cids
 
-    def reload(self, state: State) -> None:
-        """Go on from what the store has."""
-        self.state = state
-        for session in self.sessions.values():
-            state.hold(session.id, session.account)
-        self.rests_on_failed = False
+    async def ask(self, item: Any) -> bool:
+        """Have *item* decided, from a task of a session. *Waits* for room in the inbox. *Returns* False where the daemon is ending."""
+        try:
+            await self.inbox.send((None, [item]))
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            return False
+        return True
 
 
 def digest(conv: str, kind: str, text: str) -> bytes:

@@ -13,7 +13,6 @@ import attrs
 
 from chat.errors import ChatError
 
-
 ServerRole = Literal["owner", "admin", "member"]
 RoomRole = Literal["owner", "moderator", "member"]
 
@@ -262,8 +261,8 @@ class CloseSessions:
 
 Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
-    | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic | SetReadMarker
-    | SetCommandEnabled
+    | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
+    | SetReadMarker | SetCommandEnabled
 )  # fmt: skip
 Told = Tell | CloseSessions
 Effect = Stored | Told

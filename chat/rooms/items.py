@@ -12,10 +12,9 @@ import attrs
 from chat.errors import ChatError, RemoteProtocolError
 from chat.protocol.names import Name
 from chat.rooms import effects as fx
+from chat.rooms.audience import Link
 from chat.rooms.policy import AccountRates
-from chat.rooms.router import Link
 from chat.rooms.state import Account, Room, State
-
 
 
 class Connection(Link, Protocol):
@@ -24,7 +23,7 @@ class Connection(Link, Protocol):
     account: int
     session: str
     client: str
-    fenced: bool  # another connection has its session: nothing more that it asks is decided
+    fenced: bool  # another connection has its session, or it went away before it had one: nothing more that it asks is decided
 
     @property
     def host(self) -> str: ...

@@ -9,8 +9,8 @@ from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler
-from chat.rooms.router import Reply
 from chat.rooms.state import Account
 from chat.session import Session
 
@@ -51,10 +51,13 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
         )
     )
 
-    def opened(outcome: fx.Outcome) -> bytes:
+    def opened(outcome: fx.Outcome) -> bytes | None:
+        desk.router.open(account, outcome.conversations or ())
+        if link.fenced:  # it went away meanwhile: a session that nobody knows of, gone when its window has passed
+            desk.sessions[session] = Session(session, account, None, gone_at=desk.clock.now())
+            return None
         desk.sessions[session] = Session(session, account, link)
         link.account, link.session = account, session
-        desk.router.open(account, outcome.conversations or ())
         desk.router.attach(link)
         answer = m.SessionOpened(
             id=id,
@@ -107,9 +110,12 @@ def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
     def committed(outcome: fx.Outcome) -> None:
         if before is not None:
             desk.router.defer(lambda: before.end(m.Replaced()))
-        link.account, link.session = item.account, item.session
         desk.router.open(item.account, outcome.conversations or ())
-        link.replay(token, outcome.conversations or [])
+        if not link.fenced:
+            link.account, link.session = item.account, item.session
+            link.replay(token, outcome.conversations or [])
+        elif session.link is link:  # it went away meanwhile
+            session.link, session.gone_at = None, desk.clock.now()
 
     def failed(error: Any) -> None:
         if before is not None:

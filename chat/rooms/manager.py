@@ -5,8 +5,9 @@ for two things only: its inbox, and room in the committer's channel. That is the
 sockets.
 
 The state runs ahead of the store by what is being committed. When a commit fails, everything decided since rests on what never was: the
-committer refuses it, and the manager loads the state anew and raises its generation. Texts alone change nothing in the state, so
-after a failed batch of texts nothing is loaded.
+committer refuses it and tells, and the manager loads the state anew and raises its generation. (Texts change nothing in the state; for
+those the committer tells nothing, unless nobody knows whether they were stored.) The answer to `load` comes behind everything that
+was on its way, so nothing is in flight then, and the router and the sessions are compared with the store too.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -19,9 +20,9 @@ from chat.log import get_logger
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms import logins, membership, texts
+from chat.rooms.audience import Reply
 from chat.rooms.desk import Clock, Desk, Handler, Settings
 from chat.rooms.policy import SMALL_ROOM
-from chat.rooms.router import Reply
 from chat.rooms.state import Loaded, State
 from chat.session import Session
 
@@ -57,13 +58,22 @@ class Manager:
 
     async def start(self) -> None:
         """Load the state. *Raises* ChatError."""
+        self._go_on_from(await self._load())
+
+    def _go_on_from(self, snapshot: Loaded) -> None:
+        """At the start, and after a failure: what the store has is true. Sessions that nobody is connected to are held as if just gone;
+        those that have ended without anybody being told are closed."""
         desk = self.desk
-        snapshot = await self._load()
-        desk.state = State.load(snapshot)
-        desk.router.load((room.room, room.epoch, room.name, room.last_seq) for room in snapshot.rooms)
-        for session, account in desk.state.held.items():
-            desk.sessions[session] = Session(session, account, None, gone_at=desk.clock.now())
-            desk.router.hold(account, desk.state.accounts[account].rooms)
+        state = desk.state = State.load(snapshot)
+        desk.router.load(
+            ((room.room, room.epoch, room.name, room.last_seq) for room in snapshot.rooms), lambda account: state.accounts[account].rooms
+        )
+        for ended in [session for session in desk.sessions.values() if session.id not in state.held]:
+            logins.close_sessions(desk, fx.CloseSessions(account=ended.account, code="unauthorized", only=ended.id))
+        for session, account in state.held.items():
+            if session not in desk.sessions:
+                desk.sessions[session] = Session(session, account, None, gone_at=desk.clock.now())
+                desk.router.hold(account, state.accounts[account].rooms)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until every clone of `inbox` is closed, then close the committer's channel.
@@ -100,15 +110,14 @@ class Manager:
             self._failed = True
 
     async def _recover(self) -> None:
-        desk = self.desk
-        if desk.rests_on_failed:
-            try:
-                desk.reload(State.load(await self._load()))
-            except ChatError as error:
-                log.warning("state_not_loaded", code=error.code, reason=error.message)
-                return  # the generation stays: everything is refused, and the next envelope tries again
+        try:
+            snapshot = await self._load()
+        except ChatError as error:
+            log.warning("state_not_loaded", code=error.code, reason=error.message)
+            return  # the generation stays: everything is refused, and the next envelope tries again
+        self._go_on_from(snapshot)
         self._failed = False
-        desk.generation += 1
+        self.desk.generation += 1
 
     def _take(self, envelope: Envelope) -> None:
         link, items = envelope
@@ -120,6 +129,8 @@ class Manager:
             match item:
                 case it.Tick():
                     self._tick()
+                case texts.Finished():
+                    texts.finished(self.desk, item)
                 case it.Bootstrap():
                     self.desk.add(fx.Action(effects=item.effects, reply=Reply(_nobody, 0, item.done, failed=item.failed)))
 
@@ -130,6 +141,8 @@ class Manager:
             session.link, session.gone_at = None, self.desk.clock.now()
         if link.account:
             self.desk.router.detach(link)
+        else:
+            link.fenced = True  # a session that is just being opened for it is nobody's
 
     def _tick(self) -> None:
         """Once a second: sessions whose resume window has passed, bans that end, presence, heads."""
@@ -143,10 +156,11 @@ class Manager:
             ban = state.accounts[account].ban
             if ban is not None and ban.until_ms is not None and ban.until_ms <= desk.clock.now_ms():
                 desk.add(fx.Action(effects=(fx.DropBan(account=account),)))
-        desk.router.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
+        desk.fresh_cids.turn(now)
+        desk.router.bulletins.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
         if now - self._heads_at >= desk.settings.heads_s:
             self._heads_at = now
-            desk.router.tell_heads()
+            desk.router.bulletins.tell_heads()
             desk.rates.forget_full(now)
 
 

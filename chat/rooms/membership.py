@@ -2,29 +2,25 @@
 
 from typing import Any, Final
 
-from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.desk import Desk, Handler
 from chat.rooms.policy import take
-from chat.rooms.state import Room
+from chat.rooms.state import Room, unseen
 from chat.rooms.texts import not_in
 
 
 def join(desk: Desk, link: it.Connection, request: m.Join) -> None:
     """A public channel, or one that the person is in. The connection has sent private ones through `JoinVerified`."""
-    room = desk.state.room(request.channel)
-    if room is None or (room.private and link.account not in room.members):
-        raise not_in(room, request.channel)
-    _join(desk, link, request.id, room)
+    _join(desk, link, request.id, desk.state.find_room(request.channel, link.account))
 
 
 def join_verified(desk: Desk, link: it.Connection, item: it.JoinVerified) -> None:
     room = desk.state.rooms.get(item.room) if item.room is not None else None
     if room is None or room.password_version != item.password_version:
-        raise not_in(None, item.channel)
+        raise unseen(item.channel)
     _join(desk, link, item.id, room)
 
 
@@ -53,7 +49,7 @@ def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:
 
 
 def members(desk: Desk, link: it.Connection, request: m.Members) -> None:
-    room = desk.state.room(request.channel)
+    room = desk.state.room_for(request.channel, link.account)
     if room is None or link.account not in room.members:
         raise not_in(room, request.channel)
     listed = list_members(desk, room)
@@ -76,10 +72,6 @@ def read(desk: Desk, link: it.Connection, item: it.ReadMark) -> None:
 
 def barrier(desk: Desk, link: it.Connection, item: it.Barrier) -> None:
     desk.answer(link, 0, lambda outcome: item.reached())
-
-
-def bad(desk: Desk, link: it.Connection, request: Any) -> None:
-    raise ChatError("bad_request", f"{request.type} is not allowed here")
 
 
 HANDLERS: Final[dict[type[Any], Handler]] = {

@@ -11,7 +11,7 @@ import attrs
 from chat.errors import ChatError
 from chat.rooms.effects import RoomRole, ServerRole
 from chat.rooms.rates import TokenBucket
-from chat.rooms.state import Account, Room, State
+from chat.rooms.state import Account, Room
 
 SERVER_LADDER: Final[tuple[ServerRole, ...]] = ("member", "admin", "owner")
 ROOM_LADDER: Final[tuple[RoomRole, ...]] = ("member", "moderator", "owner")
@@ -56,7 +56,7 @@ def require(right: str, account: Account, room: Room | None = None) -> None:
         raise ChatError("forbidden", f"only {who} may do that ({right})")
 
 
-def describe(state: State, account: Account, room: Room | None) -> dict[str, bool]:
+def describe(account: Account, room: Room | None) -> dict[str, bool]:
     """Every right and whether *account* has it here."""
     return {right: may(right, account, room) for right in RIGHTS}
 
@@ -110,10 +110,6 @@ class Rates:
         """Drop what a new bucket would do as well. Now and then; linear in the accounts that did something since the last time."""
         for account in [a for a, r in self._accounts.items() if all(getattr(r, f).is_full(now) for f in _BUCKETS)]:
             del self._accounts[account]
-
-    def set_limits(self, limits: RateLimits) -> None:
-        self.limits = limits
-        self._accounts.clear()
 
 
 def take(bucket: TokenBucket, now: float, what: str) -> None:

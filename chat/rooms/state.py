@@ -78,6 +78,11 @@ class Loaded(Protocol):
     def sessions(self) -> Iterable[Any]: ...
 
 
+def unseen(raw: str) -> ChatError:
+    """What who asks for a channel is told when there is none of that name, and when it is private and none of theirs."""
+    return ChatError("not_found", f"there is no channel {'#' + raw.removeprefix('#')[:64]!r} that you can see")
+
+
 class State:
     """Look-ups answer None for what is not there; those named ``find_…`` raise not_found, with what was looked for."""
 
@@ -129,24 +134,28 @@ class State:
     def find_account(self, raw: str) -> Account:
         found = self.account(raw)
         if found is None:
-            raise ChatError("not_found", f"there is no user {raw.removeprefix('@')!r}")
+            raise ChatError("not_found", f"there is no user {raw.removeprefix('@')[:64]!r}")
         return found
 
     def room(self, raw: str) -> Room | None:
-        """By any form of the name; a leading ``#`` is allowed."""
-        found = self._rooms_by_name.get(raw)
-        if found is None:
-            try:
-                found = self._rooms_by_canonical.get(names.channel_name(raw.removeprefix("#")).canonical)
-            except ChatError:
-                return None
-        return found
+        """By any form of the name; a leading ``#`` is allowed. Whether somebody may know of it, the caller has to ask."""
+        try:
+            return self._rooms_by_canonical.get(names.channel_name(raw.removeprefix("#")).canonical)
+        except ChatError:
+            return None
+
+    def room_for(self, raw: str, account: int) -> Room | None:
+        """As `room`, if *account* may know of it. A private one that it is not in takes the way and the time of one that is not there."""
+        found = self._rooms_by_name.get(raw)  # written as its owner wrote it: nearly always, and no normalizing for each message
+        if found is None or (found.private and account not in found.members):
+            found = self.room(raw)
+        return None if found is None or (found.private and account not in found.members) else found
 
     def find_room(self, raw: str, account: int) -> Room:
-        """The room, if *account* may know of it. A private one that it is not in and an absent one raise the same not_found."""
-        room = self.room(raw)
-        if room is None or (room.private and account not in room.members):
-            raise ChatError("not_found", f"there is no channel {'#' + raw.removeprefix('#')!r} that you can see")
+        """As `room_for`. *Raises* ChatError not_found, in the same words for a private room and for none."""
+        room = self.room_for(raw, account)
+        if room is None:
+            raise unseen(raw)
         return room
 
     def rooms_seen_by(self, account: int) -> list[Room]:
@@ -181,9 +190,8 @@ class State:
                 self.rooms[room].members.pop(account, None)
                 self.accounts[account].rooms.discard(room)
             case fx.CreateRoom():
-                self._add_room(
-                    Room(effect.room, effect.name, effect.canonical, effect.skeleton, effect.epoch, "", effect.private, effect.password_hash)
-                )
+                e = effect
+                self._add_room(Room(e.room, e.name, e.canonical, e.skeleton, e.epoch, "", e.private, e.password_hash))
             case fx.DeleteRoom(room=room):
                 self._drop_room(self.rooms[room])
             case fx.SetTopic(room=room, text=text):

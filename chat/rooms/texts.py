@@ -4,16 +4,18 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+import attrs
+
 from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms import notices
+from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler, digest
 from chat.rooms.policy import take
-from chat.rooms.router import Reply
-from chat.rooms.state import Room
+from chat.rooms.state import Room, unseen
 
 log = get_logger("chat.commands")
 
@@ -21,14 +23,14 @@ log = get_logger("chat.commands")
 def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     text, prefix = request.text, desk.settings.prefix
     if text.startswith(prefix):
-        _run(desk, link, _Asked(request.id, request.cid, request.channel, text[len(prefix) :]))
+        _run(desk, link, Asked(request.id, request.cid, request.channel, text[len(prefix) :]))
         return
     if text.startswith("\\" + prefix):
         text = text[1:]
     account, refusal = link.account, None
     conv: int | fx.Pair = 0
     if request.channel is not None:
-        room = desk.state.room(request.channel)
+        room = desk.state.room_for(request.channel, account)
         name = room.conv if room is not None else "#" + request.channel
         if room is not None and account in room.members:
             conv = room.id
@@ -38,19 +40,22 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         other = desk.state.account(request.to or "")
         name = "@" + (other.name if other is not None else request.to or "")
         if other is None or other.ban is not None:
-            refusal = ChatError("not_found", f"there is no user {request.to!r}")
+            refusal = ChatError("not_found", f"there is no user {(request.to or '')[:64]!r}")
         else:
             conv = fx.Pair.of(account, other.id)
     if refusal is None:
         wait = desk.rates.of(account).sends.take(desk.clock.now())
         if wait > 0:
             refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
+    stored = fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to)
+    # As written: the room may be gone when the same comes again.
+    asked_for = "#" + request.channel if request.channel is not None else f"@{request.to}"
     desk.add(
         fx.Action(
-            effects=(fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to),) if refusal is None else (),
+            effects=(stored,) if refusal is None else (),
             account=account,
             cid=request.cid,
-            digest=digest(name, "message", text),
+            digest=digest(asked_for.casefold(), "message", text),
             refusal=refusal,
             reply=Reply(link, request.id, conv=name),
         )
@@ -58,99 +63,107 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
 
 
 def not_in(room: Room | None, raw: str) -> ChatError:
-    """Absent and private are told in the same words."""
-    if room is None or room.private:
-        return ChatError("not_found", f"there is no channel {'#' + raw.removeprefix('#')!r} that you can see")
-    return ChatError("forbidden", f"you are not in {room.conv}; join it first")
+    """The refusal for who is no member. *room* is from `State.room_for`: None for an absent one and for a private one alike."""
+    return unseen(raw) if room is None else ChatError("forbidden", f"you are not in {room.conv}; join it first")
 
 
 # ---------------------------------------------------------------- commands
 
 
-class _Asked:
-    """A command as it was asked for."""
+@attrs.frozen
+class Asked:
+    """A command as it was asked for; ``text`` has no prefix."""
 
-    __slots__ = ("channel", "cid", "digest", "id", "text")
+    id: int | str
+    cid: str | None
+    channel: str | None
+    text: str
 
-    def __init__(self, id: int | str, cid: str | None, channel: str | None, text: str) -> None:
-        self.id, self.cid, self.channel, self.text = id, cid, channel, text
-        self.digest = digest(channel or "", "command", text) if cid is not None else None
+    @property
+    def digest(self) -> bytes | None:
+        """What is kept with its cid."""
+        return digest(self.channel or "", "command", self.text) if self.cid is not None else None
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Finished:
+    """An ``async def`` command has run: ``decide`` is called at this place of the order, or ``error`` is answered.
+
+    It is the session's, not the connection's: it is decided although the connection has been replaced, and then answered to nobody.
+    """
+
+    link: it.Connection
+    asked: Asked
+    decide: Callable[[it.Invocation], it.Done] | None
+    error: ChatError | None
 
 
 def command(desk: Desk, link: it.Connection, request: m.Command) -> None:
-    _run(desk, link, _Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)))
+    _run(desk, link, Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)))
 
 
 def command_digest(desk: Desk, request: m.Send | m.Command) -> bytes:
     """What is kept with the cid of a command."""
-    return _Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)).digest or b""
+    return Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)).digest or b""
 
 
-def _run(desk: Desk, link: it.Connection, asked: _Asked) -> None:
-    """A ``def`` command is decided here and now. An ``async def`` one with a cid is looked up first, so that a retry never runs again."""
+def _run(desk: Desk, link: it.Connection, asked: Asked) -> None:
+    """A ``def`` command is decided here and now, an ``async def`` one is started.
+
+    Its connection has looked the cid up, so that what is stored is not decided again (`Retry`). What is not stored yet is refused here,
+    and the committer, who looks every cid up in its order, answers with the first result all the same if there is one by then.
+    """
     try:
-        if (link.account, asked.cid) in desk.running_cids:
-            raise ChatError("busy", "this command is still running", retry_after=1)
+        if asked.cid is not None and desk.is_under_way((link.account, asked.cid)):
+            raise ChatError("busy", "this command is still being worked on", retry_after=1)
         take(desk.rates.of(link.account).commands, desk.clock.now(), "commands")
         done = _guarded(asked, lambda: desk.commands.start(invocation(desk, link, asked.channel, asked.text)))
+        if isinstance(done, it.Later):
+            _start(desk, link, asked, done)
+            return
     except ChatError as error:
         _refuse(desk, link, asked, error)
         return
-    if isinstance(done, it.Done):
-        _finish(desk, link, asked, done)
-    elif asked.cid is None:
-        _start(desk, link, asked, done)
-    else:
-        not_known = ChatError("internal_error", "not known yet")
-
-        def looked_up(error: ChatError) -> None:
-            if error is not_known:
-                _start(desk, link, asked, done)
-            else:
-                desk.running_cids.discard((link.account, asked.cid or ""))
-                link.tell(m.Error(id=asked.id, cid=asked.cid, code=error.code, message=error.message, retry_after=error.retry_after))
-
-        desk.running_cids.add((link.account, asked.cid))
-        reply = Reply(link, asked.id, failed=looked_up)
-        desk.add(fx.Action(account=link.account, cid=asked.cid, digest=asked.digest, refusal=not_known, reply=reply))
+    _finish(desk, link, asked, done)
 
 
-def _start(desk: Desk, link: it.Connection, asked: _Asked, later: it.Later) -> None:
+def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> None:
+    """Run it in a task of its session's. *Raises* ChatError unauthorized."""
     session = desk.sessions.get(link.session)
     if session is None:
-        desk.running_cids.discard((link.account, asked.cid or ""))
-        return
+        raise ChatError("unauthorized", "this session has ended")
+    key = (link.account, asked.cid) if asked.cid is not None else None
+    if key is not None:
+        desk.running_cids.add(key)
     link.command_started()
 
     async def run() -> None:
-        decide, error = None, None
+        handed_on = False
         try:
-            decide = await later.run()
-        except ChatError as refused:
-            error = refused
-        except Exception as bug:
-            error = _internal(later.name, bug)
+            decide, error = None, None
+            try:
+                decide = await later.run()
+            except ChatError as refused:
+                error = refused
+            except Exception as bug:
+                error = _internal(later.name, bug)
+            handed_on = await desk.ask(Finished(link=link, asked=asked, decide=decide, error=error))
         finally:
-            desk.running_cids.discard((link.account, asked.cid or ""))
-            if decide is None and error is None:  # cancelled: its session has ended
-                link.command_ended()
-        await desk.ask(link, _Finished(asked, decide, error))
-        link.command_ended()
+            if not handed_on and key is not None:  # cancelled with its session, or the daemon ends
+                desk.running_cids.discard(key)
+            link.command_ended()
 
     desk.start_task(session, run)
 
 
-class _Finished:
-    """An ``async def`` command has run: ``decide`` is called at this place, or ``error`` answered."""
-
-    def __init__(self, asked: _Asked, decide: Callable[[it.Invocation], it.Done] | None, error: ChatError | None) -> None:
-        self.id = asked.id
-        self.asked, self.decide, self.error = asked, decide, error
-
-
-def _finished(desk: Desk, link: it.Connection, item: _Finished) -> None:
-    asked, decide = item.asked, item.decide
+def finished(desk: Desk, item: Finished) -> None:
+    """Decide what an ``async def`` command found out."""
+    asked, decide, link = item.asked, item.decide, item.link
+    if asked.cid is not None:
+        desk.running_cids.discard((link.account, asked.cid))
     try:
+        if link.session not in desk.state.held:
+            raise ChatError("unauthorized", "this session has ended")
         if item.error is not None:
             raise item.error
         assert decide is not None
@@ -162,7 +175,7 @@ def _finished(desk: Desk, link: it.Connection, item: _Finished) -> None:
         _finish(desk, link, asked, done)
 
 
-def _finish(desk: Desk, link: it.Connection, asked: _Asked, done: it.Done) -> None:
+def _finish(desk: Desk, link: it.Connection, asked: Asked, done: it.Done) -> None:
     answer = {"text": done.text} if done.data is None else {"text": done.text, "data": done.data}
     encoded = notices.json_bytes(answer)
     opening = b'{"type":"result","id":%b,' % notices.json_bytes(asked.id)
@@ -178,7 +191,7 @@ def _finish(desk: Desk, link: it.Connection, asked: _Asked, done: it.Done) -> No
     )
 
 
-def _refuse(desk: Desk, link: it.Connection, asked: _Asked, error: ChatError) -> None:
+def _refuse(desk: Desk, link: it.Connection, asked: Asked, error: ChatError) -> None:
     desk.add(fx.Action(account=link.account, cid=asked.cid, digest=asked.digest, refusal=error, reply=Reply(link, asked.id)))
 
 
@@ -193,7 +206,7 @@ def invocation(desk: Desk, link: it.Connection, channel: str | None, text: str) 
     )
 
 
-def _guarded(asked: _Asked, call: Callable[[], it.Done | it.Later]) -> it.Done | it.Later:
+def _guarded(asked: Asked, call: Callable[[], it.Done | it.Later]) -> it.Done | it.Later:
     """A command's bug is that one command's: internal_error with an id that the log has too."""
     try:
         return call()
@@ -236,5 +249,4 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     m.Answer: answer,
     it.Malformed: malformed,
     it.Retry: retry,
-    _Finished: _finished,
 }

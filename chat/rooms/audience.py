@@ -1,0 +1,117 @@
+"""Who listens to what: conversations as they are committed, the accounts that are online, and look-ups in both.
+
+`chat.rooms.router` owns them and is the only one who changes them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import attrs
+
+from chat.errors import ChatError
+from chat.rooms import effects as fx
+
+Frame = Callable[[bytes], bytes]  # puts a payload into the bytes of a dialect; connections of one dialect share one function
+
+
+class Outlet(Protocol):
+    """What the router needs of an outbox (`chat.transport.outbox.Outbox`)."""
+
+    def put(self, data: bytes) -> bool: ...
+    def put_always(self, data: bytes) -> None: ...
+
+
+class Link(Protocol):
+    """A connection, as the rooms see it. ``account`` is 0 and ``session`` empty before a session. Hashed by identity."""
+
+    @property
+    def outbox(self) -> Outlet: ...
+    @property
+    def frame(self) -> Frame: ...
+    @property
+    def account(self) -> int: ...
+    @property
+    def session(self) -> str: ...
+    @property
+    def skipped(self) -> set[int]: ...
+
+
+@attrs.define(eq=False)
+class Reply:
+    """Whom to answer, and with what. ``make`` builds the answer at its place in the order (None: nothing to say); without it the answer
+    is the ack of a send. ``replaces``: the answer stands in the place of the action's own records for this connection."""
+
+    link: Link
+    id: int | str | None
+    make: Callable[[fx.Outcome], Any] | None = None
+    replaces: bool = True
+    conv: str = ""  # of an ack: the conversation's name as this connection knows it
+    failed: Callable[[ChatError], None] | None = None  # instead of telling the connection
+
+
+@attrs.define(eq=False)
+class Audience:
+    """A conversation as committed, and who listens to it. ``pair``: the accounts of a private one."""
+
+    conv: int
+    epoch: str
+    head: int
+    name: str
+    pair: tuple[int, int] | None = None
+    links: set[Link] = attrs.Factory(set)
+    ring: "deque[fx.Placed] | None" = None
+    collected: list[tuple[int, fx.Placed, Link | None]] = attrs.Factory(list)
+
+
+@attrs.define(eq=False)
+class Online:
+    """An account with a session that is online or within its resume window, and the conversations it is in."""
+
+    links: set[Link] = attrs.Factory(set)
+    convs: set[int] = attrs.Factory(set)
+
+
+@attrs.define(kw_only=True)
+class Hooks:
+    """What the router tells its neighbours; plain calls."""
+
+    flush: Callable[[], None]
+    name_of: Callable[[int], str]
+    is_online: Callable[[int], bool]
+    close_sessions: Callable[[fx.CloseSessions], None]
+    refuse_retry: Callable[[fx.Action], ChatError | None]  # a known cid comes too often
+    record: Callable[[str, fx.Placed], None] | None = None  # the message log; the conversation's name as in ``#channel``
+
+
+class Audiences:
+    """``by_conv`` are the rooms, all of them, and the private conversations of those who are online."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.hooks: Final = hooks
+        self.by_conv: Final[dict[int, Audience]] = {}
+        self.online: Final[dict[int, Online]] = {}
+
+    def conv_name(self, conv: int, viewer: int) -> str:
+        """``#channel``, or ``@`` and the other's name for *viewer*; empty for what does not exist any more."""
+        audience = self.by_conv.get(conv)
+        if audience is None:
+            return ""
+        if audience.pair is None:
+            return audience.name
+        low, high = audience.pair
+        return "@" + self.hooks.name_of(high if viewer == low else low)
+
+    def head(self, conv: int) -> int:
+        return self.by_conv[conv].head
+
+    def heads(self, account: int, convs: Iterable[int] | None = None) -> dict[str, tuple[str, int]]:
+        """Name → (epoch, last seq) of *convs*, or of all that the account is in."""
+        online = self.online.get(account)
+        chosen = online.convs if convs is None and online is not None else convs or ()
+        audiences = (self.by_conv[conv] for conv in chosen if conv in self.by_conv)
+        return {self.conv_name(a.conv, account): (a.epoch, a.head) for a in audiences}
+
+    def is_in(self, account: int, conv: int) -> bool:
+        online = self.online.get(account)
+        return online is not None and conv in online.convs
