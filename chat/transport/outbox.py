@@ -260,16 +260,16 @@ class OutboxPool:
 
     total_limit: int
     total_bytes: int = 0
-    _waiting: set[Outbox] = attrs.Factory(set)
+    _waiting: dict[Outbox, None] = attrs.Factory(dict)  # in order of arrival, so that of equals the first is cut
 
     def count(self, outbox: Outbox) -> None:
         pending = outbox.pending_bytes if outbox.cut_code is None else 0
         self.total_bytes += pending - outbox.pooled_bytes
         outbox.pooled_bytes = pending
         if not pending:
-            self._waiting.discard(outbox)
+            self._waiting.pop(outbox, None)
             return
-        self._waiting.add(outbox)
+        self._waiting[outbox] = None
         while self.total_bytes > self.total_limit:
             max(self._waiting, key=_pooled).cut("slow_consumer")
 

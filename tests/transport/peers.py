@@ -43,8 +43,7 @@ class Server:
     transports: trio.MemoryReceiveChannel = None  # of `open_holding`
 
     async def connect(self, kind="tcp", **options):
-        client = await (TcpClient if kind == "tcp" else TlsClient).connect(self.port, **options)
-        return client
+        return await (TcpClient if kind == "tcp" else TlsClient).connect(self.port, **options)
 
 
 @contextlib.asynccontextmanager
@@ -107,11 +106,15 @@ class TcpClient:
         sock = trio.socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(("127.0.0.1", port))
-        client = cls(trio.SocketStream(sock))
-        await client.start()
-        if say:
-            await client.send(say)
+        try:
+            await sock.connect(("127.0.0.1", port))
+            client = cls(trio.SocketStream(sock))
+            await client.start()
+            if say:
+                await client.send(say)
+        except BaseException:
+            sock.close()
+            raise
         return client
 
     async def start(self) -> None:

@@ -199,7 +199,7 @@ class Outboxes(RuleBasedStateMachine):
 
 
 TestOutboxes = Outboxes.TestCase
-TestOutboxes.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestOutboxes.settings = settings(stateful_step_count=40)
 
 
 # ---------------------------------------------------------------- what the machine does not reach

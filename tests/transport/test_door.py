@@ -1,0 +1,452 @@
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+
+import attrs
+import pytest
+import structlog
+import trio
+import trio.testing
+
+from chat.transport import door
+from chat.transport.door import DoorSettings, Spoken, spoken
+from tests.transport.peers import descriptors, open_holding, open_server
+
+
+async def echo(transport):
+    while frames := await transport.receive():
+        for frame in frames:
+            transport.outbox.put_always(frame + b"\n")
+        transport.flush_nowait()
+    await transport.aclose()
+
+
+async def answers(client) -> bool:
+    """Whether the connection is served."""
+    await client.send(b'"a":1}\n')
+    return await client.line() == b'{"a":1}'
+
+
+# ---------------------------------------------------------------- what is spoken
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [
+        (b"\x16\x03\x01", Spoken.TLS),
+        (b"{", Spoken.NATIVE),
+        (b"G", Spoken.MORE),
+        (b"GET", Spoken.MORE),
+        (b"GET ", Spoken.HTTP),
+        (b"OPTIONS /", Spoken.HTTP),
+        (b"PO", Spoken.MORE),
+        (b"PIG", Spoken.OTHER),
+        (b"NICK x", Spoken.OTHER),
+        (b"get /", Spoken.OTHER),
+        (b" {", Spoken.OTHER),
+        (b"\n", Spoken.OTHER),
+        (b"\x80\x2e", Spoken.OTHER),
+    ],
+)
+def test_the_first_bytes_tell(first, kind):
+    assert spoken(first) is kind
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_the_native_protocol_is_served(kind):
+    async with open_server(echo) as server, await server.connect(kind) as client:
+        assert await answers(client)
+        await client.end()
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+@pytest.mark.parametrize("first", [b"NICK x\r\n", b"\n", b"GET / HTTP/1.1\r\n\r\n", b"GEX", b"\x00" * 5000])
+async def test_anything_else_is_closed_at_once_and_nothing_reflected(kind, first):
+    async with open_server(echo) as server, await server.connect(kind, say=first) as client:
+        assert await client.rest() == b""
+
+
+async def test_tls_inside_tls_is_closed():
+    async with open_server(echo) as server, await server.connect("tls", say=b"\x16\x03\x01") as client:
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("first", [b"\x16garbage" * 50, b"\x16\x03\x01\x00\x05hello", b"\x16"])
+async def test_garbage_that_begins_like_tls_is_closed(first):
+    async with open_server(echo) as server, await server.connect(say=first) as client:
+        if first == b"\x16":
+            await client.end()
+        await client.rest()  # at most an alert of TLS
+        async with await server.connect("tls") as other:
+            assert await answers(other)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_a_method_that_comes_in_pieces_goes_to_the_web(kind):
+    async def web(transport):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await transport.receive_some()
+        transport.outbox.put_always(b"HTTP/1.1 204 " + head.split()[1] + b"\r\n\r\n")
+        await transport.aclose()
+
+    async with open_server(echo, web_handler=web) as server, await server.connect(kind, say=b"G") as client:
+        for piece in (b"ET ", b"/x HTTP/1.1\r", b"\n\r\n"):
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send(piece)
+        assert await client.rest() == b"HTTP/1.1 204 /x\r\n\r\n"
+
+
+async def test_a_listener_speaks_its_dialects_only():
+    async def web(transport):
+        pytest.fail("not on this listener")
+
+    for dialect, other in (("native", b"GET / HTTP/1.1\r\n\r\n"), ("web", b"{}\n")):
+        async with open_server(echo, web_handler=web, dialects=frozenset({dialect})) as server, await server.connect(say=other) as client:
+            assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("plaintext", ["loopback", "always", "never"])
+async def test_plaintext_where_it_is_allowed(plaintext):
+    async with open_server(echo, plaintext=plaintext) as server:
+        async with await server.connect(say=b'{"password":"x"}\n') as client:
+            line = await client.line()
+            if plaintext == "never":
+                answer = json.loads(line)
+                assert (answer["type"], answer["code"]) == ("error", "tls_required")
+                assert set(answer) == {"type", "code", "message"}
+                assert await client.rest() == b""
+            else:
+                assert line == b'{"password":"x"}'
+        async with await server.connect("tls") as client:
+            assert await answers(client)
+
+
+async def test_plaintext_from_elsewhere_is_refused(monkeypatch):
+    """There is no other address than loopback here, so the door is told that the peer has one."""
+    monkeypatch.setattr(door.Peer, "of", lambda address: attrs.evolve(of(address), loopback=False))
+    async with open_server(echo) as server:
+        async with await server.connect() as client:
+            assert json.loads(await client.line())["code"] == "tls_required"
+            assert await client.rest() == b""
+        async with await server.connect(say=b"PRIVMSG") as client:
+            assert await client.rest() == b""
+        async with await server.connect("tls") as client:
+            assert await answers(client)
+
+
+of = door.Peer.of
+
+
+async def test_without_a_certificate_tls_is_closed():
+    async with open_server(echo, tls=False) as server:
+        with pytest.raises((ssl.SSLError, trio.BrokenResourceError)):
+            await server.connect("tls")
+        async with await server.connect() as client:
+            assert await answers(client)
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+@pytest.mark.parametrize("first", [b"", b"G", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+async def test_a_peer_that_says_too_little_has_a_deadline(first, autojump_clock):
+    async with open_server(echo, settings=DoorSettings(handshake_s=10)) as server:
+        before = descriptors()
+        async with await server.connect(say=first) as client:
+            began = trio.current_time()
+            assert await client.rest() == b""
+            assert 10 <= trio.current_time() - began <= 10.1
+        await trio.testing.wait_all_tasks_blocked()
+        assert descriptors() == before
+
+
+async def test_a_handshake_that_finishes_and_says_nothing_has_the_same_deadline(autojump_clock):
+    async with open_server(echo, settings=DoorSettings(handshake_s=10)) as server:
+        began = trio.current_time()
+        async with await server.connect("tls", say=b"") as client:
+            await client.rest()
+            assert 10 <= trio.current_time() - began <= 10.1
+
+
+async def test_a_served_connection_has_no_deadline_here(autojump_clock):
+    async with open_server(echo) as server, await server.connect("tls") as client:
+        assert await answers(client)
+        await trio.sleep(3600)
+        await client.send(b"{")
+        assert await answers(client)
+
+
+async def test_unfinished_handshakes_are_few_and_the_oldest_make_room(autojump_clock):
+    async with open_server(echo, settings=DoorSettings(handshakes=3, handshake_s=60)) as server, contextlib.AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(await server.connect(say=b"")) for _ in range(5)]
+        began = trio.current_time()
+        client = await stack.enter_async_context(await server.connect())
+        assert await answers(client)
+        assert trio.current_time() - began <= 4.1
+        for one in silent[:3]:
+            assert await one.rest() == b""
+
+
+async def test_a_burst_beyond_the_handshakes_is_served_from_the_backlog():
+    async with open_server(echo, settings=DoorSettings(handshakes=2)) as server, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await server.connect(say=b"")) for _ in range(20)]
+        for client in reversed(clients):
+            await client.send(b"{")
+        for client in clients:
+            assert await answers(client)
+
+
+# ---------------------------------------------------------------- caps
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_over_the_cap_the_peer_is_told_busy_where_it_costs_nothing(kind):
+    async with open_server(echo, settings=DoorSettings(connections=1)) as server:
+        async with await server.connect(kind) as first:
+            assert await answers(first)
+            if kind == "tcp":
+                async with await server.connect() as second:
+                    answer = json.loads(await second.line())
+                    assert (answer["type"], answer["code"]) == ("error", "busy")
+                    assert answer["retry_after"] > 0
+                    assert await second.rest() == b""
+            else:
+                with pytest.raises((ssl.SSLError, trio.BrokenResourceError)):
+                    await server.connect("tls")
+            await first.send(b"{")
+            assert await answers(first)
+            await first.end()
+            await first.rest()
+        await trio.testing.wait_all_tasks_blocked()
+        async with await server.connect(kind) as third:
+            assert await answers(third)
+
+
+async def test_refusals_are_bounded_too():
+    async with open_server(echo, settings=DoorSettings(connections=0)) as server, contextlib.AsyncExitStack() as stack:
+        before = descriptors()
+        for _ in range(door.REFUSALS + 20):
+            await stack.enter_async_context(await server.connect(say=b""))
+        await trio.testing.wait_all_tasks_blocked()
+        assert descriptors() - before == door.REFUSALS + 20 + door.REFUSALS
+
+
+async def test_an_address_has_a_cap_of_its_own_from_which_loopback_is_exempt():
+    for exempt, served in ((True, 4), (False, 2)):
+        settings = DoorSettings(connections_per_address=2, exempt_loopback=exempt)
+        async with open_server(echo, settings=settings) as server, contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(await server.connect()) for _ in range(4)]
+            assert [await answers(client) for client in clients] == [True] * served + [False] * (4 - served)
+            for client in clients:
+                await trio.aclose_forcefully(client.stream)
+            await trio.testing.wait_all_tasks_blocked()
+            async with await server.connect() as client:
+                assert await answers(client)
+
+
+@pytest.mark.parametrize(
+    ("configured", "descriptors", "cap"),
+    [
+        (10_000, 1_000_000, 10_000),
+        (20_000, 1_000_000, 10_000),
+        (10_000, 20_000, 10_000),
+        (10_000, 1024, 768),
+        (100, 1024, 100),
+        (10_000, 512, 256),
+        (10_000, 511, 255),
+        (10_000, 200, 100),
+        (10_000, 100, 64),
+        (10_000, 64, 64),
+        (10_000, resource.RLIM_INFINITY, 10_000),
+    ],
+)
+def test_the_cap_follows_from_the_descriptors(configured, descriptors, cap):
+    assert door.connection_cap(configured, descriptors) == cap
+
+
+def test_too_few_descriptors_are_no_start():
+    with pytest.raises(ValueError, match="63"):
+        door.connection_cap(10_000, 63)
+
+
+def test_the_cap_asks_the_process():
+    assert door.connection_cap(5) == 5
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), ExceptionGroup("several", [ValueError(), OSError()]), trio.WouldBlock()])
+async def test_a_handler_that_raises_ends_its_connection_and_is_logged(error):
+    async def fail(transport):
+        if (await transport.receive())[0] == b"{}":
+            raise error
+        await echo(transport)
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_server(fail) as server:
+            before = descriptors()
+            async with await server.connect() as other, await server.connect() as client:
+                await client.send(b"}\n")
+                assert await client.rest() == b""
+                await other.send(b"1}\n")
+                await trio.testing.wait_all_tasks_blocked()  # or one receive of the server might give it both
+                await other.send(b"{")
+                assert await answers(other)
+            await trio.testing.wait_all_tasks_blocked()
+            assert descriptors() == before
+    failures = [entry for entry in logs if entry["event"] == "connection_failed"]
+    assert len(failures) == 1
+    assert len(failures[0]["error_id"]) >= 8
+
+
+async def test_an_error_while_the_daemon_stops_does_not_hide_the_stop():
+    """The handler fails because it is cancelled: what reaches CONNECTIONS is the cancellation and nothing else."""
+
+    async def fail(transport):
+        async with trio.open_nursery() as nursery:
+
+            async def child():
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise ValueError
+
+            nursery.start_soon(child)
+            await transport.receive()
+            await trio.sleep_forever()
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_server(fail) as server, await server.connect() as client:
+            await client.send(b"}\n")
+            await trio.testing.wait_all_tasks_blocked()
+            server.connections.cancel_scope.cancel()
+    assert [entry["event"] for entry in logs] == ["connection_failed"]
+
+
+async def test_a_peer_that_is_gone_is_nothing_to_report():
+    with structlog.testing.capture_logs() as logs:
+        async with open_server(echo) as server:
+            for kind in ("tcp", "tls"):
+                client = await server.connect(kind)
+                await trio.testing.wait_all_tasks_blocked()
+                await client.vanish()
+                await trio.testing.wait_all_tasks_blocked()
+    assert [entry for entry in logs if entry["log_level"] != "debug"] == []
+
+
+async def test_the_doors_end_closes_the_listener_and_keeps_the_connections():
+    async with open_server(echo) as server, await server.connect() as client:
+        await trio.testing.wait_all_tasks_blocked()
+        server.doors.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(OSError, match="refused"):
+            await server.connect()
+        assert await answers(client)
+
+
+async def test_nothing_is_left_open():
+    before = descriptors()
+    async with open_holding() as server, await server.connect("tls"), await server.connect():
+        await server.transports.receive()
+    assert descriptors() == before
+
+
+EMFILE_SERVER = """
+import resource, sys, trio
+sys.path.insert(0, {root!r})
+from chat import log
+from tests.transport.peers import descriptors, open_holding, open_server
+
+async def hold(transport):
+    while await transport.receive():
+        transport.outbox.put_always(b"ok\\n")
+        transport.flush_nowait()
+
+async def main():
+    async with open_server(hold, tls=False) as server:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        print(server.port, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+def test_without_descriptors_peers_are_closed_and_the_server_lives():
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    command = [sys.executable, "-c", EMFILE_SERVER.format(root=root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)
+        port = int(process.stdout.readline())
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(60)]
+        served = []
+        for client in clients:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"{}\n")
+                if client.recv(10) == b"ok\n":
+                    served.append(client)
+        assert 20 <= len(served) <= 40, "as many as there are descriptors, and the rest was told so by a close"
+        for client in served[:5]:
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(10) == b""
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"{}\n")
+            assert client.recv(10) == b"ok\n"
+        with open(f"/proc/{process.pid}/stat") as stat:
+            ticks = sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+        assert ticks < 5 * os.sysconf("SC_CLK_TCK"), "it spins"
+        process.send_signal(signal.SIGKILL)
+        logged = process.stderr.read()
+    assert logged.count("no_descriptors") == 1
+    assert "Traceback" not in logged
+
+
+# ---------------------------------------------------------------- bind
+
+
+def test_bind_listens():
+    for address in ("127.0.0.1:0", "localhost:0", "[::1]:0", ":0"):
+        sockets = door.bind(address)
+        try:
+            ports = {sock.getsockname()[1] for sock in sockets}
+            assert len(ports) == 1
+            for sock in sockets:
+                host = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+                socket.create_connection((host, *ports)).close()
+        finally:
+            for sock in sockets:
+                sock.close()
+
+
+def test_a_port_in_use_is_said_so():
+    before = descriptors()
+    first = door.bind("127.0.0.1:0")
+    port = first[0].getsockname()[1]
+    with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use") as caught:
+        door.bind(f"127.0.0.1:{port}")
+    assert caught.value.errno == errno.EADDRINUSE
+    first[0].close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("address", ["", "7667", "localhost", "localhost:x", "::1:7667", "localhost:70000", "localhost:-1", "[::1]"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(ValueError, match="is no address to listen on"):
+        door.bind(address)
+
+
+def test_a_host_that_is_not_here():
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "):
+        door.bind("192.0.2.1:0")
+
+
