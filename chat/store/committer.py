@@ -35,6 +35,8 @@ RECOVER_FIRST_S: Final = 0.1
 RECOVER_MAX_S: Final = 5.0
 _STORAGE: Final = frozenset({"storage_unavailable", "storage_full", "internal_error"})  # not the sender's fault
 
+NOT_STORED: Final = ChatError("storage_unavailable", "not stored, please try again")
+
 T = TypeVar("T")
 log = get_logger("chat.store")
 
@@ -74,8 +76,10 @@ class Committer:
         self._route = route
         self._on_failure = on_failure
         self._refund = refund
-        self._failed = -1  # actions of this generation or an older one rest on a state that never was
+        self._lost = -1  # the newest generation of which something was not stored that decisions rest on: from then on it is refused
         self._told = -1  # the newest that was reported
+        self._late = 0  # how many more batches waited already when a commit failed
+        self._error = NOT_STORED  # what those who are refused are told
         self._out = False  # nothing is asked of the store before it has recovered
         self._retry_s = 0.0  # when to try to recover next, and how long to pause after that
         self._pause_s = RECOVER_FIRST_S
@@ -96,43 +100,45 @@ class Committer:
                     item = await self._next(in_thread)
                 except trio.EndOfChannel:
                     return
+                actions: list[Action] = []
                 ask: _Ask | None = None
-                if isinstance(item, _Ask):
-                    await self._run_ask(in_thread, item)
-                    continue
-                actions = list(item)
-                while len(actions) < GROUP_MAX:
+                while True:
+                    if isinstance(item, _Ask):
+                        self._late = max(0, self._late - 1)
+                        ask = item
+                        break
+                    self._gather(item, actions)
+                    if len(actions) >= GROUP_MAX:
+                        break
                     try:
                         item = self._receive.receive_nowait()
                     except (trio.WouldBlock, trio.EndOfChannel):
                         break
-                    if isinstance(item, _Ask):
-                        ask = item
-                        break
-                    actions += item
-                await self._run_batch(in_thread, actions)
+                if actions:
+                    await self._run_batch(in_thread, actions)
                 if ask is not None:
                     await self._run_ask(in_thread, ask)
 
     # ------------------------------------------------------------ batches
 
+    def _gather(self, batch: list[Action], actions: list[Action]) -> None:
+        """Put *batch* to the *actions* of the next transaction, refusing what cannot be part of it."""
+        if self._late or self._out or self._lost >= 0:
+            for action in batch:
+                if (self._late or self._out or action.generation <= self._lost) and stores(action):
+                    self._refuse(action, self._error)
+            self._late = max(0, self._late - 1)
+        actions += batch
+
     async def _run_batch(self, in_thread: OneThread, actions: list[Action]) -> None:
-        lost = -1
-        if self._out or self._failed >= 0:
-            for action in actions:
-                if (self._out or action.generation <= self._failed) and stores(action):
-                    lost = max(lost, self._refuse(action, ChatError("storage_unavailable", "not stored, please try again")))
         if self._out or not any(action.cid is not None or action.conversations or stores(action) for action in actions):
             outcomes = [self._unstored(action) for action in actions]
         else:
-            outcomes, failed = await self._commit(in_thread, actions)
-            lost = max(lost, failed)
+            outcomes = await self._commit(in_thread, actions)
         self._route(outcomes)
-        self._failed = max(self._failed, lost)
         self._report()
 
-    async def _commit(self, in_thread: OneThread, actions: list[Action]) -> tuple[list[Outcome], int]:
-        """The outcomes, and the newest generation whose state is wrong, or -1."""
+    async def _commit(self, in_thread: OneThread, actions: list[Action]) -> list[Outcome]:
         try:
             try:
                 outcomes = await in_thread(self._writer.commit, actions)
@@ -146,54 +152,58 @@ class Committer:
             if exc.definite:
                 return await self._after_failure(in_thread, actions, exc)
             return self._after_uncertainty(actions)
-        lost = -1
         for outcome in outcomes:
             if outcome.error is not None or outcome.dup is not None:
-                lost = max(lost, self._dropped(outcome))
-        return outcomes, lost
+                self._drop(outcome)
+        return outcomes
 
-    def _dropped(self, outcome: Outcome) -> int:
-        """Nothing of an action was stored, and the store is well. *Returns* the generation whose state that makes wrong, or -1."""
+    def _drop(self, outcome: Outcome) -> None:
+        """Nothing of an action was stored, and the store is well."""
         action = outcome.action
         if action.refusal is not None:
-            return -1
+            return
         if outcome.error is not None and outcome.error.code == "internal_error":
             log.error("action_failed", reason=outcome.error.message, exc_info=outcome.error.__cause__)
         if outcome.error is None or outcome.error.code in _STORAGE:
             self._refund(action)
-        return action.generation if changes_state(action) else -1
+        self._lose(action)
 
-    async def _after_failure(self, in_thread: OneThread, actions: list[Action], exc: CommitFailed) -> tuple[list[Outcome], int]:
-        lost = -1
+    async def _after_failure(self, in_thread: OneThread, actions: list[Action], exc: CommitFailed) -> list[Outcome]:
+        """The error is for all that waits by now, or each would wait for the lock as long as this one did."""
+        waiting = self._receive.statistics()
+        self._late = waiting.current_buffer_used + waiting.tasks_waiting_send
+        self._error = ChatError(exc.code, exc.message)
         for action in actions:
             if stores(action):
-                lost = max(lost, self._refuse(action, ChatError(exc.code, exc.message)))
+                self._refuse(action, self._error)
         try:
-            return await in_thread(self._writer.commit, actions), lost
+            return await in_thread(self._writer.commit, actions)
         except CommitFailed as again:
             log.error("store_out", code=again.code, reason=again.message)
             self._go_out()
-            return [self._unstored(action) for action in actions], lost
+            return [self._unstored(action) for action in actions]
 
-    def _after_uncertainty(self, actions: list[Action]) -> tuple[list[Outcome], int]:
-        lost = -1
+    def _after_uncertainty(self, actions: list[Action]) -> list[Outcome]:
         outcomes = []
         for action in actions:
             if stores(action):
                 self._refund(action)
-                lost = max(lost, action.generation)  # even texts: the manager knows no heads that can be trusted
+                self._lost = max(self._lost, action.generation)  # a text too: nobody knows the heads any more
                 error = ChatError("indeterminate", "the server does not know whether this was stored, please try again")
                 outcomes.append(Outcome(action=action, error=error))
             else:
                 outcomes.append(self._unstored(action))
         self._go_out()
-        return outcomes, lost
+        return outcomes
 
-    def _refuse(self, action: Action, error: ChatError) -> int:
-        """*Returns* the generation whose state that makes wrong, or -1."""
+    def _refuse(self, action: Action, error: ChatError) -> None:
         self._refund(action)
+        self._lose(action)
         action.refusal = error
-        return action.generation if changes_state(action) else -1
+
+    def _lose(self, action: Action) -> None:
+        if changes_state(action):
+            self._lost = max(self._lost, action.generation)
 
     def _unstored(self, action: Action) -> Outcome:
         """The outcome without the store."""
@@ -219,7 +229,7 @@ class Committer:
                 raise CommitFailed("storage_unavailable", "the store is out", definite=True)
             ask.value = await in_thread(ask.call)
         except CommitFailed as exc:
-            log.error("store_out", code=exc.code, reason=exc.message)
+            log.error("store_does_not_answer", code=exc.code, reason=exc.message)
             ask.error = exc
             if ask.vital:
                 self._go_out()
@@ -247,11 +257,12 @@ class Committer:
 
     def _report(self) -> None:
         """Tell once of a failed generation, as soon as the store can be asked for its state."""
-        if self._failed > self._told and not self._out:
-            self._told = self._failed
-            self._on_failure(self._failed)
+        if self._lost > self._told and not self._out:
+            self._told = self._lost
+            self._on_failure(self._lost)
 
     def _go_out(self) -> None:
+        self._error = NOT_STORED
         if not self._out:
             self._out = True
             self._pause_s = RECOVER_FIRST_S

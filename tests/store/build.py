@@ -1,5 +1,8 @@
 """Short words for actions, so that tests read as what happens."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from chat.errors import ChatError
@@ -46,8 +49,8 @@ def say(
     return Action(effects=(said,), account=who, cid=cid, digest=digest(conv, text) if cid is not None else None, **more)
 
 
-def refused(cid: str | None, text: str = "", *, who: int = ANN, conv: int | Pair = LOBBY, code: str = "rate_limited", **more: Any) -> Action:
-    error = ChatError(code, "no", retry_after=1)
+def refused(cid: str | None, text: str = "", *, who: int = ANN, conv: int | Pair = LOBBY, **more: Any) -> Action:
+    error = ChatError("rate_limited", "no", retry_after=1)
     return Action(account=who, cid=cid, digest=digest(conv, text), refusal=error, **more)
 
 
@@ -63,6 +66,15 @@ def world() -> list[Action]:
         do(room(LOBBY, "lobby"), *(member(LOBBY, number) for number in people)),
         do(room(DEN, "den"), member(DEN, OWNER, "owner")),
     ]
+
+
+def start(program: str, *args: str) -> "subprocess.Popen[bytes]":
+    """Run Python in a process of its own; it has said that it is ready. Its stdin and stdout are pipes."""
+    here = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", program, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=here)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
 
 
 def seqs(outcomes: list[Outcome]) -> list[Any]:

@@ -2,16 +2,15 @@
 
 import os
 import sqlite3
-import subprocess
-import sys
 
 import pytest
+import trio
 
 from chat.store import migrate
 from chat.store.base import StoreRefused
 from chat.store.sqlite import open_sqlite
 from chat.store.sqlite_files import lock_folder, place_of, prepare
-from tests.store.build import say, seqs, world
+from tests.store.build import say, seqs, start, world
 
 
 async def refusal_of(path, **more):
@@ -90,13 +89,21 @@ async def test_a_second_instance_is_told_who_is_there(data):
 
 
 async def test_the_lock_is_free_as_soon_as_its_process_is_gone(data):
-    hold = "import sys, pathlib; from chat.store.sqlite_files import lock_folder; lock_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", hold, str(data)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
+    other = await trio.to_thread.run_sync(lambda: start(HOLD, str(data)))
+    with other:
         assert f"process {other.pid}" in await refusal_of(data)
         other.kill()
         other.wait()
         os.close(lock_folder(data))
+
+
+HOLD = """
+import sys, pathlib
+from chat.store.sqlite_files import lock_folder
+lock_folder(pathlib.Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 async def test_whoever_has_the_lock_says_so(data):
