@@ -377,6 +377,8 @@ class Client:
         self._check()
         if self._online:
             raise RuntimeError("there is a session already")
+        if self.account is not None and self.account.casefold() != credentials.name.casefold():
+            raise RuntimeError(f"this client was opened for {self.account}")
         self.credentials = credentials
         self.wanted.set()
         await credentials.done.wait()

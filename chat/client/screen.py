@@ -2,9 +2,9 @@
 
 prompt_toolkit runs on asyncio and not on Trio, so it has a thread of its own with its own loop, for as long as the console lives:
 one Application that never ends between two lines. What is typed comes to Trio by `TrioToken.run_sync_soon`; what is to be shown goes
-to its loop by `call_soon_threadsafe`, where all that waits is printed above the prompt in one go (`run_in_terminal`), so that it never
-tears the line being typed. Neither side ever waits for the other. (Tried and left: Trio as a guest of asyncio, where an exception
-of either loop ends in the other's hands; urwid, for the terminal UI.)
+to its loop by `call_soon_threadsafe`, where all that waits is printed in the place of the prompt, in one go, and the prompt drawn again
+below, so that it never tears the line being typed. Neither side ever waits for the other. (Trio as a guest of asyncio's loop would save
+the thread, but tie every exception and signal of one loop to the other.)
 
 In a thread that is not the main one prompt_toolkit polls the terminal's size and leaves all signals alone: they are Trio's.
 Ctrl-C is a key there. Whatever ends the console, the Application is told to exit and restores the terminal.
@@ -19,19 +19,20 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import Application, get_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.output import ColorDepth
-from prompt_toolkit.shortcuts import CompleteStyle, print_formatted_text
+from prompt_toolkit.output import ColorDepth, create_output
+from prompt_toolkit.renderer import print_formatted_text
+from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
@@ -76,6 +77,7 @@ class PromptScreen:
         self._completer = completer
         self._hidden = hidden
         self._depth = None if colored else ColorDepth.DEPTH_1_BIT
+        self._output = create_output()
         self._waiting: deque[Line] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: PromptSession[str] | None = None
@@ -116,6 +118,7 @@ class PromptScreen:
     # ------------------------------------------------------------ in the thread
 
     async def _edit(self, deliver: Callable[[str], None]) -> None:
+        output = self._output
         session: PromptSession[str] = PromptSession(
             message=lambda: FormattedText(self._prompt()),
             bottom_toolbar=lambda: FormattedText(self._toolbar()),
@@ -125,12 +128,17 @@ class PromptScreen:
             complete_style=CompleteStyle.READLINE_LIKE,
             history=InMemoryHistory(),  # lines may hold channel passwords: they are not written down
             key_bindings=_keys(),
+            output=output,
             style=STYLE,
             color_depth=self._depth,
             refresh_interval=0.5,
             erase_when_done=True,
             reserve_space_for_menu=0,
         )
+
+        # Where the cursor is the terminal is not asked: each print would wait for its answer, over a slow line or for one that never
+        # comes. Two rows are always enough for the prompt and the status below it, so that is the answer.
+        output.ask_for_cpr = lambda: session.app.renderer.report_absolute_cursor_row(output.get_size().rows - 1)  # type: ignore[method-assign]
 
         def accept(buffer: Buffer) -> bool:
             deliver(buffer.text)
@@ -160,12 +168,19 @@ class PromptScreen:
 
     def _exit(self) -> None:
         if self._session is not None and self._session.app.is_running:
-            with suppress(Exception):  # it may be exiting already
-                self._session.app.exit(exception=EOFError())
+            _leave(self._session.app)
 
     def _print_soon(self) -> None:
-        if self._waiting and self._session is not None and self._session.app.is_running:
-            run_in_terminal(self._print)
+        """In the place of the prompt, and the prompt again below it.
+
+        Not by `run_in_terminal` (nor the shortcut `print_formatted_text`, which uses it): that one leaves the raw mode for the time of
+        the print, and a key typed just then is lost or echoed.
+        """
+        if self._waiting and self._session is not None and (app := self._session.app).is_running:
+            app.renderer.erase()
+            self._print()
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
 
     def _print(self) -> None:
         fragments: list[Fragment] = []
@@ -174,7 +189,8 @@ class PromptScreen:
             fragments += laid_out(self._waiting.popleft(), columns)
             fragments.append(("", "\n"))
         if fragments:
-            print_formatted_text(FormattedText(fragments), end="", style=STYLE, color_depth=self._depth)
+            print_formatted_text(self._output, FormattedText(fragments), STYLE, color_depth=self._depth)
+            self._output.flush()
 
     def _columns(self) -> int:
         try:
@@ -267,6 +283,15 @@ def _keys() -> KeyBindings:
         if event.app.current_buffer.text:
             event.app.current_buffer.reset()
         else:
-            event.app.exit(exception=EOFError())
+            _leave(event.app)
+
+    @keys.add("c-d", filter=Condition(lambda: not get_app().current_buffer.text))
+    def end(event: KeyPressEvent) -> None:
+        _leave(event.app)
 
     return keys
+
+
+def _leave(app: Application[Any]) -> None:
+    if app.future is not None and not app.future.done():  # pressed twice, it would raise
+        app.exit(exception=EOFError())

@@ -53,7 +53,7 @@ async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]], *, st
         nonlocal waiting
         if status.state == "waiting" and not waiting:
             print(f"chat: {entry.target.key}: {clean(status.why)}; waiting for it", file=sys.stderr, flush=True)
-        waiting = status.state != "online"
+        waiting = (waiting or status.state == "waiting") and status.state != "online"
 
     async def ask_password(user: str) -> str | None:
         return ask_secret(f"Password of {clean(user)}: ")

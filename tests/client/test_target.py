@@ -27,7 +27,10 @@ def test_good_lines(line, host, port, fingerprint, invite, key):
     assert target.key == key
 
 
-@pytest.mark.parametrize("line", ["", "::1", "host:0", "host:99999", "host:x", "a b", "host#short", f"host#{PIN}/in vite", "[nothing]:1", "#", "u@h"])
+BAD = ["", "::1", "host:0", "host:99999", "host:x", "a b", "host#short", f"host#{PIN}/in vite", "[nothing]:1", "#", "u@h"]
+
+
+@pytest.mark.parametrize("line", BAD)
 def test_bad_lines(line):
     with pytest.raises(BadTarget):
         parse_target(line)
@@ -42,6 +45,8 @@ def test_any_text_is_a_target_or_refused(line):
     assert parse_target(target.key).key == target.key
 
 
-@pytest.mark.parametrize(("host", "loopback"), [("localhost", True), ("127.8.0.1", True), ("::1", True), ("10.0.0.1", False), ("a.b", False)])
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("localhost", True), ("127.8.0.1", True), ("::1", True), ("10.0.0.1", False), ("a.b", False)]
+)
 def test_loopback(host, loopback):
     assert Target(host=host).loopback is loopback
