@@ -1,0 +1,89 @@
+"""Runs ``chat`` with one promise broken, to see that the ledger notices: ``python -m tests.e2e.sabotage NAME serve …``.
+
+Nothing in ``chat/`` knows of this; its classes are changed before the command runs.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def ack_before_commit() -> None:
+    """A transaction is committed when the next one begins; its acks have gone out by then."""
+    from chat.store.sqlite_commit import SqliteWriter
+
+    transaction = SqliteWriter._transaction
+
+    def late(self: SqliteWriter, begin: str, run: Callable[[], Any], commit: Callable[[], None]) -> Any:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+        return transaction(self, begin, run, lambda: None)
+
+    SqliteWriter._transaction = late
+
+
+def dedupe_off() -> None:
+    """Nobody looks whether a cid is known."""
+    from chat.store import sqlite_batch
+
+    look_up, insert = sqlite_batch.Batch._look_up, sqlite_batch._cids_sql
+
+    def forgetful(self: sqlite_batch.Batch, actions: Any) -> None:
+        look_up(self, actions)
+        self._cids.clear()
+
+    sqlite_batch.Batch._look_up = forgetful
+    sqlite_batch._cids_sql = lambda rows: insert(rows).replace("INSERT INTO", "INSERT OR REPLACE INTO")
+
+
+def seq_from_memory() -> None:
+    """A seq is drawn from a counter in memory when a text arrives, stored or not: as with a database's sequence, a retry leaves a hole."""
+    from chat.rooms.effects import Append
+    from chat.store.sqlite_batch import Batch
+
+    drawn: dict[int, int] = {}
+    answer, append = Batch._answer, Batch._append
+
+    def answer_late(self: Batch, action: Any) -> Any:
+        found = answer(self, action)
+        if found is not None and found.dup is not None:
+            for effect in action.effects:
+                if type(effect) is Append and type(effect.conv) is int:
+                    drawn[effect.conv] = drawn.get(effect.conv, 0) + 1
+        return found
+
+    def append_ahead(self: Batch, text: Any, cid: Any, outcome: Any) -> Any:
+        head = self._heads.get(text.conv)
+        if head is not None:
+            head.seq += drawn.pop(text.conv, 0)
+        return append(self, text, cid, outcome)
+
+    Batch._answer, Batch._append = answer_late, append_ahead
+
+
+def no_sync() -> None:
+    """The database leaves the syncing to the kernel."""
+    from chat.store import sqlite_commit, sqlite_files
+
+    connect = sqlite_files.connect
+
+    def careless(*arguments: Any, **options: Any) -> Any:
+        db = connect(*arguments, **options)
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+    sqlite_files.connect = sqlite_commit.connect = careless
+
+
+SABOTAGES = {f.__name__: f for f in (ack_before_commit, dedupe_off, seq_from_memory, no_sync)}
+
+
+def command(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "tests.e2e.sabotage", name)
+
+
+if __name__ == "__main__":
+    from chat.cli import main
+
+    SABOTAGES[sys.argv.pop(1)]()
+    main()
