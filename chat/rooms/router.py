@@ -258,7 +258,6 @@ class Router(Audiences):
         audience.links -= online.links
         payload = codec.encode(m.Removed(conv=audience.name, reason=reason))
         for link in online.links:
-            link.skipped.discard(audience.conv)
             if link is not without:
                 self._tell(place, link, payload)
 
@@ -267,7 +266,6 @@ class Router(Audiences):
         self._send_out(audience)
         payload = codec.encode(m.Removed(conv=audience.name, reason="deleted"))
         for link in audience.links:
-            link.skipped.discard(room)
             self._tell(place, link, payload)
         for online in self.online.values():
             online.convs.discard(room)
@@ -356,9 +354,10 @@ class Router(Audiences):
 
     def unlag(self, link: Link) -> None:
         """The outbox of a lagging connection is empty: tell where the conversations that it missed stand, and go on live."""
-        if link.skipped:
-            link.outbox.put_always(link.frame(codec.encode(m.Heads(heads=self.heads(link.account, link.skipped)))))
-            link.skipped.clear()
+        missed = [conv for conv in link.skipped if self.is_in(link.account, conv)]  # of what it left meanwhile it is told nothing
+        link.skipped.clear()
+        if missed:
+            link.outbox.put_always(link.frame(codec.encode(m.Heads(heads=self.heads(link.account, missed)))))
 
 def _place(frame: tuple[int, int, bytes]) -> int:
     return frame[0]

@@ -1,0 +1,315 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from chat.errors import ChatError
+from chat.protocol import names
+from chat.rooms import decisions as d
+from chat.rooms import effects as fx
+from chat.rooms.state import State
+from chat.store.sqlite_commit import SqliteWriter
+from chat.store.sqlite_files import prepare
+from tests.rooms.house import dump
+
+USERS = ["ann", "Bob", "cem", "dora", "eve"]
+ROOMS = ["lobby", "Garden", "secret", "attic"]
+DEFAULT = ("lobby",)
+NOW_MS = 1_700_000_000_000
+
+people = st.sampled_from(USERS)
+channels = st.sampled_from(ROOMS)
+
+
+class StateMachine(RuleBasedStateMachine):
+    """Decisions are applied to a state and committed to a real store. The model is a dict of lists, and rules that a child could say."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        path = Path(self.folder.name) / "chat.sqlite3"
+        prepare(path, busy_timeout_s=1)
+        self.writer = SqliteWriter(path, busy_timeout_s=1, min_free_bytes=0, now_ms=lambda: NOW_MS)
+        self.writer._db.execute("PRAGMA synchronous=OFF")  # how it survives a crash is tested elsewhere
+        self.state = State()
+        self.clock_ms = NOW_MS
+        self.generation = 0
+        # the model
+        self.users = {}  # name → server role
+        self.members = {}  # room → {user: role}, in the order of joining
+        self.had_owner = set()
+        self.banned = set()
+        self.disabled = set()
+        self.sessions = {}  # session → user
+        self.heads = {}  # conv → seq
+
+    def teardown(self):
+        self.writer.close()
+        self.folder.cleanup()
+
+    # ------------------------------------------------------------ helpers
+
+    def decide(self, make, *, refused):
+        """Make a decision, which must be refused exactly when the model says so, and commit it."""
+        self.clock_ms += 1
+        before = dump(self.state)
+        try:
+            effects = make()
+        except ChatError as error:
+            assert refused, f"refused against the model: {error}"
+            assert dump(self.state) == before
+            return False
+        assert not refused, "the model would have refused it"
+        assert dump(self.state) == before, "a decision changes nothing itself"
+        self.commit(effects)
+        return True
+
+    def commit(self, effects):
+        for effect in effects:
+            self.state.apply(effect)
+        (outcome,) = self.writer.commit([fx.Action(effects=tuple(effects))])
+        assert outcome.error is None, outcome.error
+        for placed in outcome.placed:
+            assert placed.seq == self.heads.get(placed.conv, 0) + 1
+            self.heads[placed.conv] = placed.seq
+
+    def account(self, name):
+        return self.state.find_account(name)
+
+    def may_manage(self, who, room):
+        return self.users[who] in ("admin", "owner") or self.members[room].get(who) == "owner"
+
+    # ------------------------------------------------------------ accounts
+
+    @initialize()
+    def begin(self):
+        self.commit(d.create_room(self.state, None, names.channel_name("lobby"), None, self.clock_ms))
+        self.members["lobby"] = {}
+        self.commit([fx.PutInvite(code="owner", role="owner", uses_left=1, expires_ms=None, by=0, at_ms=self.clock_ms)])
+
+    @rule(name=people, invite=st.sampled_from(["owner", None]))
+    def register(self, name, invite):
+        used = "owner" in self.users.values()
+        made = []
+
+        def make():
+            account, effects = d.register(
+                self.state,
+                registration="open",
+                name=names.user_name(name),
+                password_hash="x",
+                color=None,
+                invite=invite,
+                default_channels=DEFAULT,
+                now_ms=self.clock_ms,
+            )
+            made.append(account)
+            return effects
+
+        if self.decide(make, refused=name in self.users or (invite is not None and used)):
+            assert self.account(name).id == made[0]
+            self.users[name] = "owner" if invite else "member"
+            if "lobby" in self.members:
+                lobby = self.members["lobby"]
+                lobby[name] = "owner" if invite and "owner" not in lobby.values() else "member"
+                if lobby[name] == "owner":
+                    self.had_owner.add("lobby")
+
+    @rule(name=people, color=st.sampled_from(["#ff0000", None]))
+    def color(self, name, color):
+        if name in self.users:
+            self.decide(lambda: d.set_color(self.state, self.account(name), color), refused=False)
+            assert self.account(name).color == color
+
+    @rule(who=people, whom=people, role=st.sampled_from(["admin", "member", "owner"]))
+    def set_server_role(self, who, whom, role):
+        if who in self.users and whom in self.users:
+            refused = self.users[who] != "owner" or "owner" in (self.users[whom], role)
+            if self.decide(lambda: d.set_server_role(self.state, self.account(who), self.account(whom), role), refused=refused):
+                self.users[whom] = role
+
+    # ------------------------------------------------------------ rooms
+
+    @rule(who=people, room=channels, password=st.sampled_from([None, "x"]))
+    def create(self, who, room, password):
+        if who in self.users and who not in self.banned:
+            make = lambda: d.create_room(self.state, self.account(who), names.channel_name(room), password, self.clock_ms)  # noqa: E731
+            if self.decide(make, refused=room in self.members):
+                self.members[room] = {who: "owner"}
+                self.had_owner.add(room)
+
+    @rule(who=people, room=channels)
+    def delete(self, who, room):
+        if who in self.users and room in self.members:
+            found = self.state.room(room)
+            unseen = found.private and who not in self.members[room]
+            refused = room in DEFAULT or not self.may_manage(who, room) or (unseen and self.members[room].get(who) != "owner")
+            conv = found.id
+            if self.decide(lambda: d.delete_room(self.state, self.account(who), found, DEFAULT), refused=refused):
+                del self.members[room]
+                self.had_owner.discard(room)
+                self.heads.pop(conv, None)
+
+    @rule(who=people, room=channels)
+    def join(self, who, room):
+        if who in self.users and who not in self.banned and room in self.members:
+            if self.decide(lambda: d.join(self.state, self.account(who), self.state.room(room), self.clock_ms), refused=False):
+                inside = self.members[room]
+                inside.setdefault(who, "member" if inside else "owner")
+                if "owner" in inside.values():
+                    self.had_owner.add(room)
+
+    @rule(who=people, room=channels)
+    def leave(self, who, room):
+        if who in self.users and room in self.members:
+            inside = self.members[room]
+            refused = who not in inside or (inside[who] == "owner" and len(inside) > 1)
+            if self.decide(lambda: d.leave(self.state, self.account(who), self.state.room(room)), refused=refused):
+                del inside[who]
+
+    @rule(who=people, whom=people, room=channels, role=st.sampled_from(["owner", "moderator", "member"]))
+    def set_room_role(self, who, whom, room, role):
+        if {who, whom} <= self.users.keys() and room in self.members:
+            inside, found = self.members[room], self.state.room(room)
+            blind = found.private and who not in inside
+            refused = blind or not self.may_manage(who, room) or whom not in inside or (inside[whom] == "owner" != role)
+            accounts = self.account(who), self.account(whom)
+            if self.decide(lambda: d.set_room_role(self.state, accounts[0], found, accounts[1], role, self.clock_ms), refused=refused):
+                if role == "owner":
+                    self.had_owner.add(room)
+                    for name, has in inside.items():
+                        inside[name] = "moderator" if has == "owner" else has
+                inside[whom] = role
+
+    @rule(who=people, room=channels, text=st.sampled_from(["tea", "cake"]))
+    def topic(self, who, room, text):
+        if who in self.users and room in self.members:
+            inside, found = self.members[room], self.state.room(room)
+            admin = self.users[who] != "member" and (not found.private or who in inside)
+            refused = not admin and inside.get(who) not in ("owner", "moderator")
+            if self.decide(lambda: d.set_topic(self.state, self.account(who), found, text), refused=refused):
+                assert found.topic == text
+
+    # ------------------------------------------------------------ bans
+
+    @rule(who=people, whom=people)
+    def ban(self, who, whom):
+        if {who, whom} <= self.users.keys():
+            ladder = ["member", "admin", "owner"]
+            above = ladder.index(self.users[who]) > ladder.index(self.users[whom])
+            refused = self.users[who] == "member" or who == whom or not above or whom in self.banned
+            if self.decide(lambda: d.ban(self.state, self.account(who), self.account(whom), "rude", self.clock_ms), refused=refused):
+                self.banned.add(whom)
+                self.sessions = {session: name for session, name in self.sessions.items() if name != whom}
+                for inside in self.members.values():
+                    if inside.pop(whom, None) == "owner" and inside:
+                        moderators = [name for name, role in inside.items() if role == "moderator"]
+                        inside[(moderators or list(inside))[0]] = "owner"
+
+    @rule(who=people, whom=people)
+    def unban(self, who, whom):
+        if {who, whom} <= self.users.keys():
+            refused = self.users[who] == "member" or whom not in self.banned
+            make = lambda: d.unban(self.state, self.account(who), self.account(whom), DEFAULT, self.clock_ms)  # noqa: E731
+            if self.decide(make, refused=refused):
+                self.banned.discard(whom)
+                if "lobby" in self.members:
+                    self.members["lobby"][whom] = "member"
+
+    @rule(who=people, name=st.sampled_from(["tell", "color"]), enabled=st.booleans())
+    def switch_command(self, who, name, enabled):
+        if who in self.users:
+            refused = self.users[who] == "member" or (name not in self.disabled) == enabled
+            if self.decide(lambda: d.set_command_enabled(self.state, self.account(who), name, enabled), refused=refused):
+                (self.disabled.discard if enabled else self.disabled.add)(name)
+
+    # ------------------------------------------------------------ sessions
+
+    @rule(name=people)
+    def open_session(self, name):
+        if name in self.users:
+            account = self.account(name)
+            if name in self.banned:
+                with pytest.raises(ChatError):
+                    d.check_not_banned(account)
+                return
+            session = f"s{len(self.sessions)}{self.clock_ms}"
+            self.clock_ms += 1
+            put = fx.PutSession(
+                session=session,
+                account=account.id,
+                token_hash=session.encode(),
+                expires_ms=NOW_MS * 2,
+                client="",
+                address="",
+                at_ms=self.clock_ms,
+            )
+            self.commit([put])
+            self.sessions[session] = name
+
+    @rule(data=st.data(), effect=st.sampled_from([fx.DropSession, fx.SessionOffline]))
+    def end_session(self, data, effect):
+        if self.sessions:
+            session = data.draw(st.sampled_from(sorted(self.sessions)))
+            self.commit([effect(session=session, account=self.account(self.sessions.pop(session)).id)])
+
+    @rule(data=st.data(), name=people)
+    def revoke(self, data, name):
+        if name in self.users:
+            own = sorted(session for session, user in self.sessions.items() if user == name)
+            but = data.draw(st.sampled_from([None, *own]))
+            self.commit(d.revoke_sessions(self.state, self.account(name), but))
+            self.sessions = {session: user for session, user in self.sessions.items() if user != name or session == but}
+
+    # ------------------------------------------------------------ what is always true
+
+    @invariant()
+    def the_model_agrees(self):
+        state = self.state
+        name_of = {account.id: name for name in self.users for account in [state.account(name)]}
+        assert {name: state.account(name).role for name in self.users} == self.users
+        assert len(state.accounts) == len(self.users)
+        assert {state.room(room).name: room for room in self.members} == {room: room for room in self.members}
+        assert len(state.rooms) == len(self.members)
+        for room, inside in self.members.items():
+            # as lists: the order of joining is the order of succession
+            assert [(name_of[account], role) for account, role in state.room(room).members.items()] == list(inside.items())
+        assert {name_of[account] for account in state.banned} == self.banned
+        assert state.disabled_commands == self.disabled
+        assert {session: name_of[account] for session, account in state.held.items()} == self.sessions
+        assert {name_of[account] for account in state.online} == set(self.sessions.values())
+
+    @invariant()
+    def members_are_in_both_indexes(self):
+        state = self.state
+        in_rooms = {(room.id, account) for room in state.rooms.values() for account in room.members}
+        in_accounts = {(room, account.id) for account in state.accounts.values() for room in account.rooms}
+        assert in_rooms == in_accounts
+
+    @invariant()
+    def who_is_banned_is_nowhere(self):
+        for account in self.state.banned:
+            assert not self.state.accounts[account].rooms
+            assert account not in self.state.held.values()
+            assert self.state.accounts[account].ban is not None
+
+    @invariant()
+    def one_owner(self):
+        for room in self.members:
+            found = self.state.room(room)
+            owners = [account for account, role in found.members.items() if role == "owner"]
+            assert len(owners) <= 1
+            assert len(owners) == 1 or not found.members or room not in self.had_owner
+
+    @invariant()
+    def what_was_applied_is_what_was_stored(self):
+        snapshot = self.writer.load()
+        assert dump(State.load(snapshot)) == dump(self.state)
+        assert {room.room: room.last_seq for room in snapshot.rooms if room.last_seq} == self.heads
+
+
+TestState = StateMachine.TestCase
+TestState.settings = settings(settings.default, stateful_step_count=40, suppress_health_check=list(HealthCheck))
