@@ -1,9 +1,9 @@
 """The logical session: one login of an account on one device. It outlives its connection by the resume window.
 
-It owns the scopes in which its commands run, so that they follow the session and not the socket.
+What runs in its name (an ``async def`` command) follows the session and not the socket.
 """
 
-import weakref
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
@@ -19,20 +19,22 @@ class Session:
     account: int
     link: Connection | None
     gone_at: float | None = None
-    _ended: bool = False
-    _scopes: "weakref.WeakSet[trio.CancelScope]" = attrs.Factory(weakref.WeakSet)
+    _ended: bool = attrs.field(default=False, init=False)
+    _scopes: set[trio.CancelScope] = attrs.field(factory=set, init=False)
 
-    @property
-    def scope(self) -> trio.CancelScope:
-        """A new scope for one task in its name: a scope can be entered once only. Cancelled already where the session has ended."""
-        scope = trio.CancelScope()
-        self._scopes.add(scope)
-        if self._ended:
-            scope.cancel()
-        return scope
+    async def run(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run *task* in its name: it is cancelled when the session ends, at once if it has ended. Several may run side by side."""
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if self._ended:
+                scope.cancel()
+            try:
+                await task()
+            finally:
+                self._scopes.discard(scope)
 
     def end(self) -> None:
-        """Cancel what runs in its name."""
+        """Cancel what runs in its name, and whatever will."""
         self._ended = True
         for scope in self._scopes:
             scope.cancel()

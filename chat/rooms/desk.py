@@ -6,7 +6,7 @@ handler that raises ChatError refuses the item; anything else that it raises is 
 *Order*: refusals and answers that change nothing are actions too, so that no answer overtakes the ack of an earlier send.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ class Desk:
         self.sessions: Final[dict[str, Session]] = {}
         self.router: Router  # set by who builds both: they know each other
         self.inbox: trio.MemorySendChannel[tuple[it.Connection | None, list[Any]]]  # set by the manager
-        self.start_task: Callable[[Session, Callable[[], Coroutine[Any, Any, None]]], None]  # set by the manager
+        self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
         self.actions: list[fx.Action] = []
         self.generation = 0
         self.running_cids: Final[set[Key]] = set()  # of ``async def`` commands

@@ -10,7 +10,7 @@ those the committer tells nothing, unless nobody knows whether they were stored.
 was on its way, so nothing is in flight then, and the router and the sessions are compared with the store too.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
@@ -82,12 +82,7 @@ class Manager:
         """
         desk = self.desk
         async with self._batches, trio.open_nursery() as nursery:
-
-            async def in_scope(session: Session, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-                with session.scope:
-                    await run()
-
-            desk.start_task = lambda session, run: nursery.start_soon(in_scope, session, run)
+            desk.start_task = lambda session, task: nursery.start_soon(session.run, task)
             task_status.started()
             async for envelope in self._inbox:
                 if self._failed:

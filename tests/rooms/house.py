@@ -7,7 +7,7 @@ hand; the tests of the tasks themselves (`test_manager`) run them.
 import json
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
@@ -24,6 +24,8 @@ from chat.rooms.desk import Clock, Settings
 from chat.rooms.manager import Manager
 from chat.rooms.policy import RateLimits
 from chat.rooms.router import Router
+from chat.store.base import CommitFailed
+from chat.store.committer import Committer
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
 
@@ -143,8 +145,13 @@ class House:
         clock = Clock(now=lambda: self.now, now_ms=lambda: self.now_ms)
         if commands is None:
             commands = builtin.dispatcher(self.passwords, prefix="//", default_channels=tuple(channels))
-        batches, _ = trio.open_memory_channel(0)
-        self.manager = Manager(settings, commands, clock, batches=batches, load=None)
+        self.committer = Committer(
+            self.writer,
+            route=lambda outcomes: self.router.route(outcomes),
+            on_failure=lambda generation: self.manager.commit_failed(generation),
+            refund=lambda action: self.desk.refund(action),
+        )
+        self.manager = Manager(settings, commands, clock, batches=self.committer.batches, load=self._snapshot)
         self.desk = self.manager.desk
         hooks = Hooks(
             flush=self._flush,
@@ -168,6 +175,32 @@ class House:
 
     def _flush(self):
         self.flushes += 1
+
+    async def _snapshot(self):
+        try:
+            return await self.committer.load()
+        except CommitFailed as failed:
+            raise ChatError(failed.code, failed.message) from failed
+
+    @asynccontextmanager
+    async def running(self):
+        """The pipeline's two tasks run. Afterwards the inbox is closed and everything in it was committed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.committer.run)
+            await nursery.start(self.manager.run)
+            yield nursery
+            await self.manager.inbox.aclose()
+
+    async def tell(self, line, *items):
+        """Put requests into the inbox, as a connection does."""
+        await self.manager.inbox.send((line, list(items)))
+
+    async def settle(self, line=None):
+        """Wait until everything that was put into the inbox before is decided, committed and routed. *Returns* what *line* was told."""
+        reached = trio.Event()
+        await self.manager.inbox.send((Line(), [it.Barrier(reached=reached.set)]))
+        await reached.wait()
+        return line.take() if line is not None else None
 
     def load(self):
         self.manager._go_on_from(self.writer.load())
@@ -209,8 +242,7 @@ class House:
         """Run the ``async def`` commands that were started, and decide what they found out."""
         tasks, self.tasks = self.tasks, []
         for session, run in tasks:
-            with session.scope:
-                await run()
+            await session.run(run)
         while True:
             try:
                 self.manager._take(self.manager._inbox.receive_nowait())
