@@ -149,7 +149,8 @@ class Store(Protocol):
     *Raises* ChatError storage_unavailable while the store cannot be read.
     """
 
-    writer: Writer
+    @property
+    def writer(self) -> Writer: ...
 
     async def credentials(self, canonical: str) -> Credentials | None: ...
 

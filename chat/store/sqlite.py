@@ -68,7 +68,7 @@ class SqliteStore:
     """See `chat.store.base.Store`."""
 
     def __init__(self, writer: SqliteWriter, *, busy_timeout_s: float) -> None:
-        self.writer = writer
+        self.writer: Final = writer
         self._busy_timeout_s = busy_timeout_s
         self._limiter = trio.CapacityLimiter(READERS)
         self._idle: list[sqlite3.Connection] = []  # at most READERS

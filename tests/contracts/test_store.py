@@ -535,8 +535,7 @@ async def test_expired_sessions_are_tidied(store, clock):
 
 async def test_stale_tokens_do_not_grow_without_bound(store):
     store.writer.commit([do(session("s", ANN, b"0"))])
-    for n in range(1, 400):
-        store.writer.commit([do(rotate("s", str(n).encode()))])
+    store.writer.commit([do(rotate("s", str(n).encode())) for n in range(1, 400)])
     assert await store.session_by_token(b"0") is None
     assert (await store.session_by_token(b"397")).token == "stale"
     assert (await store.session_by_token(b"398")).token == "previous"
