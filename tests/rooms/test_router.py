@@ -1,4 +1,4 @@
-"""The router, by a model that knows nothing of batches, blobs or rings: who is where, who listens, and what each line must have been told."""
+"""The router, by a model that knows nothing of batches, blobs or rings: who is where, who listens, and what each line must be told."""
 
 import shutil
 import tempfile
@@ -13,9 +13,9 @@ from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import notices, router
+from chat.rooms import router
 from chat.store import sqlite_read
-from tests.rooms.house import House, Line, frame, of_type, open_house
+from tests.rooms.house import House, Line, of_type
 
 USERS = ["ann", "bob", "cem"]
 ROOMS = ["lobby", "garden", "attic"]
@@ -218,7 +218,8 @@ class RouterMachine(RuleBasedStateMachine):
                 return m.Leave(id=id, channel=room)
             case "members":
                 return m.Members(id=id, channel=room)
-        command = data.draw(st.sampled_from(["topic tea", f"delete-channel {room}", f"set-user-perm {user} owner", f"tell {user} hi", "nonsense"]))
+        texts = ["topic tea", f"delete-channel {room}", f"set-user-perm {user} owner", f"tell {user} hi", "nonsense"]
+        command = data.draw(st.sampled_from(texts))
         return m.Command(id=id, channel=room, text=command)
 
     @rule(user=st.sampled_from(USERS), back=st.booleans())
@@ -395,10 +396,12 @@ def _tokens(message):
 
 
 def _room(name, house):
-    return dict(
-        room=d.new_id(), name=name, canonical=name, skeleton=name, epoch=d.new_epoch(), private=False, password_hash=None, at_ms=house.now_ms
-    )
+    names = {"name": name, "canonical": name, "skeleton": name}
+    return {**names, "room": d.new_id(), "epoch": d.new_epoch(), "private": False, "password_hash": None, "at_ms": house.now_ms}
 
 
 TestRouter = RouterMachine.TestCase
-TestRouter.settings = settings(settings.default, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+TestRouter.pytestmark = pytest.mark.timeout(1200)
+TestRouter.settings = settings(  # an example is 40 steps, each with its commits
+    settings.default, max_examples=settings.default.max_examples // 2, stateful_step_count=40, suppress_health_check=list(HealthCheck)
+)

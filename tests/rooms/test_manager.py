@@ -1,0 +1,678 @@
+"""The pipeline itself: manager and committer as tasks, around a real SQLite file; lines in the place of connections."""
+
+import sqlite3
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from chat import accounts
+from chat.commands.context import Answer, Context, Surroundings
+from chat.commands.dispatch import RIGHTS, Dispatcher
+from chat.commands.registry import Registry, command
+from chat.errors import ChatError, RemoteProtocolError
+from chat.protocol import messages as m
+from chat.protocol import names
+from chat.rooms import decisions as d
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms.policy import RateLimits
+from chat.rooms.texts import command_digest
+from tests.rooms.house import House, Line, dump, of_type, open_house
+from tests.store.faults import Faults
+
+
+@pytest.fixture
+def house():
+    with open_house() as house:
+        yield house
+
+
+def send(id, text, channel="lobby", cid=None):
+    return m.Send(id=id, cid=cid or f"cid{id}", channel=channel, text=text)
+
+
+def room(id, name):
+    names = {"name": name, "canonical": name, "skeleton": name}
+    return fx.CreateRoom(room=id, epoch="abcdefgh", private=False, password_hash=None, at_ms=0, **names)
+
+
+def ids(told):
+    return [message["id"] for message in told if "id" in message]
+
+
+def resume(line, account, session, token):
+    return it.ResumeVerified(id=1, account=account, session=session, token_hash=accounts.token_hash(token))
+
+
+# ---------------------------------------------------------------- order
+
+
+async def test_answers_keep_the_order_of_requests_and_refusals_do_not_overtake(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    async with house.running():
+        malformed = it.Malformed(error=RemoteProtocolError("bad_request", "no", id=3))
+        await house.tell(
+            ann,
+            send(1, "one"),
+            send(2, "x", channel="nowhere"),
+            malformed,
+            m.Members(id=4, channel="lobby"),
+            m.Command(id=5, text="nonsense"),
+            m.Command(id=6, text="user-count"),
+            send(7, "two"),
+            m.Leave(id=8, channel="lobby"),
+            send(9, "three"),
+        )
+        told = await house.settle(ann)
+        assert ids(told) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        assert [message["type"] for message in told] == ["ack", "error", "error", "ok", "error", "result", "ack", "ok", "error"]
+        assert [message["seq"] for message in told if "seq" in message] == [1, 2, 3]
+        assert told[-1]["code"] == "forbidden"
+        heard = bob.take()
+        assert [(message["type"], message["seq"]) for message in heard] == [("message", 1), ("message", 2), ("left", 3)]
+
+
+async def test_requests_of_many_connections_share_a_commit_and_each_is_answered(house):
+    lines = [house.register(f"user{n}") for n in range(10)]
+    async with house.running():
+        for n, line in enumerate(lines):
+            await house.tell(line, *[send(i, f"text {n} {i}", cid=f"c{i}") for i in range(20)])
+        await house.settle()
+        streams = []
+        for line in lines:
+            told = line.take()
+            assert ids(of_type(told, "ack")) == list(range(20))
+            streams.append([message["seq"] for message in told])
+        assert all(stream == list(range(1, 201)) for stream in streams)
+
+
+# ---------------------------------------------------------------- sessions
+
+
+async def test_an_old_connection_is_fenced_once_its_session_resumes(house):
+    old = house.register("ann")
+    session, token = old.session, old.token
+    async with house.running():
+        new = Line()
+        await house.tell(new, resume(new, old.account, session, token))
+        await house.tell(old, send(1, "too late"))
+        told = await house.settle(old)
+        assert told == [{"type": "replaced"}]
+        assert old.ended
+        assert new.replaying is not None
+        assert (new.account, new.session) == (old.account, session)
+        assert new.token != token
+        assert house.router.finish_replay(new, {}) == []
+        house.manager.gone(old)
+        await house.tell(new, it.Resumed(), send(2, "here"))
+        assert ids(await house.settle(new)) == [2]
+        assert house.state.is_online(new.account)
+
+
+async def test_the_second_of_two_resumes_wins(house):
+    old = house.register("ann")
+    house.manager.gone(old)
+    async with house.running():
+        first, second = Line(), Line()
+        await house.tell(first, resume(first, old.account, old.session, old.token))
+        await house.tell(second, resume(second, old.account, old.session, old.token))
+        await house.settle()
+        assert first.take() == [{"type": "replaced"}]
+        assert first.replaying is None
+        assert second.replaying is not None
+        assert house.desk.sessions[old.session].link is second
+
+
+async def test_a_token_that_went_stale_meanwhile_is_refused_and_the_session_stays(house):
+    old = house.register("ann")
+    async with house.running():
+        first = Line()
+        await house.tell(first, resume(first, old.account, old.session, old.token))
+        await house.settle()
+        house.router.finish_replay(first, {})
+        await house.tell(first, it.Resumed())
+        late = Line()
+        await house.tell(late, resume(late, old.account, old.session, old.token))
+        await house.settle()
+        assert late.refused.code == "unauthorized"
+        assert first.ended, "it was fenced when the other was decided; its client resumes again"
+        again = Line()
+        await house.tell(again, resume(again, old.account, old.session, first.token))
+        await house.settle()
+        assert again.replaying is not None
+
+
+async def test_what_is_decided_after_a_revocation_is_unauthorized(house):
+    here, there = house.register("ann"), house.log_in("ann")
+    async with house.running():
+        await house.tell(here, it.PasswordVerified(id=1, password_hash="new"), send(2, "still here"))
+        await house.tell(there, send(3, "no more", cid="gone"))
+        told = await house.settle(here)
+        assert [message["type"] for message in told] == ["ok", "ack"]
+        said = there.take()
+        assert said[-1] == {"type": "closing", "code": "unauthorized"}
+        assert of_type(said, "ack") == []
+        assert {message["code"] for message in of_type(said, "error")} <= {"unauthorized"}, "told where it came into the same batch"
+        assert there.ended
+        assert not here.ended
+        assert house.writer.load().rooms[0].last_seq == 1
+
+
+async def test_logout_answers_then_closes_and_elsewhere_the_account_goes_on(house):
+    here, there = house.register("ann"), house.log_in("ann")
+    async with house.running():
+        await house.tell(here, m.Logout(id=1), send(2, "no"))
+        told = await house.settle(here)
+        assert [(message["type"], message.get("code")) for message in told] == [
+            ("ok", None),
+            ("error", "unauthorized"),
+            ("closing", "unauthorized"),
+        ]
+        assert not there.ended
+        await house.tell(there, m.Logout(id=3, everywhere=True))
+        await house.settle()
+        assert there.ended
+        assert not house.state.held
+        assert not house.desk.sessions
+
+
+async def test_a_ban_holds_for_every_session_at_its_place(house):
+    root, bad, phone = house.owner(), house.register("bad"), house.log_in("bad")
+    async with house.running():
+        await house.tell(bad, send(1, "first"))
+        await house.tell(root, m.Command(id=2, text="ban bad rude"))
+        await house.tell(bad, send(3, "second"))
+        await house.tell(phone, send(4, "third"))
+        told = await house.settle(root)
+        assert [(message["type"], message.get("seq")) for message in told] == [("message", 1), ("banned", 2), ("result", None)]
+        assert told[1]["user"] == "bad"
+        assert (told[1]["by"], told[1]["reason"]) == ("root", "rude")
+        for line in (bad, phone):
+            said = line.take()
+            assert [message for message in said if message["type"] == "removed"] == [
+                {"type": "removed", "conv": "#lobby", "reason": "banned"}
+            ]
+            assert said[-1] == {"type": "closing", "code": "unauthorized"}
+        late = Line()
+        await house.tell(late, it.LoginVerified(id=9, account=bad.account))
+        await house.settle()
+        assert late.refused.code == "forbidden"
+        assert "rude" in late.refused.message
+
+
+def test_a_login_and_a_resume_of_a_connection_that_is_gone(house):
+    ann = house.register("ann")
+    house.manager.gone(ann)
+    for item in (it.LoginVerified(id=1, account=ann.account), resume(ann, ann.account, ann.session, ann.token)):
+        line = Line()
+        house.decide(line, item)
+        house.manager.gone(line)  # while it is being committed
+        house.commit()
+        assert line.take() == []
+        assert line.replaying is None
+        assert all(session.link is None for session in house.desk.sessions.values())
+        assert all(not audience.links for audience in house.router.by_conv.values())
+    house.tick(89)
+    assert house.state.is_online(ann.account)
+    house.tick(1)
+    assert not house.state.is_online(ann.account)
+    assert not house.desk.sessions
+    house.tick(1)
+    assert ann.account not in house.router.online, "nothing is kept for who is offline"
+
+
+def test_a_revoked_account_is_forgotten_though_its_line_still_says_goodbye(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    house.ask(ann, m.Logout(id=1, everywhere=True))
+    house.tick()
+    assert bob.take()[-1] == {"type": "presence", "users": {"ann": False}}
+    assert ann.account not in house.router.online
+    house.manager.gone(ann)
+    assert all(ann not in audience.links for audience in house.router.by_conv.values())
+
+
+def test_held_for_the_resume_window_and_then_offline(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    house.tick()
+    bob.take()
+    house.manager.gone(ann)
+    house.tick(89)
+    assert of_type(bob.take(), "presence") == []
+    assert house.state.is_online(ann.account)
+    house.tick(1)
+    house.tick(1)
+    assert of_type(bob.take(), "presence") == [{"type": "presence", "users": {"ann": False}}]
+    back = house.log_in("ann")
+    house.tick(1)
+    assert of_type(bob.take(), "presence") == [{"type": "presence", "users": {"ann": True}}]
+    assert back.take() == []
+
+
+def test_after_a_restart_sessions_are_held_and_then_offline(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    again = House(house.path.parent)
+    assert again.state.held == house.state.held
+    late = Line()
+    again.decide(late, resume(late, bob.account, bob.session, bob.token))
+    again.commit()
+    assert again.router.finish_replay(late, {}) == []
+    again.tick(90)
+    again.tick(1)
+    assert of_type(late.take(), "presence") == [{"type": "presence", "users": {"ann": False}}]
+    assert again.state.is_online(bob.account)
+    assert not again.state.is_online(ann.account)
+    again.close()
+
+
+def test_a_ban_with_an_end_ends(house):
+    root, bad = house.owner(), house.register("bad")
+    put = fx.PutBan(account=bad.account, by=root.account, at_ms=house.now_ms, until_ms=house.now_ms + 2000, reason=None)
+    house.do([put])
+    house.tick(1)
+    assert house.state.banned
+    house.tick(1)
+    assert not house.state.banned
+    assert not house.writer.load().bans
+
+
+# ---------------------------------------------------------------- failures of the store
+
+
+async def test_after_a_failed_commit_what_rests_on_it_is_refused_and_the_state_is_the_stores(house):
+    ann = house.register("ann")
+    faults = Faults(house.writer)
+    async with house.running():
+        faults.fail("COMMIT", times=1)
+        garden = d.create_room(house.state, house.account(ann), names.channel_name("garden"), None, 0)
+        failed = []
+        bootstrap = it.Bootstrap(effects=tuple(garden), done=failed.append, failed=failed.append)
+        await house.manager.inbox.send((None, [bootstrap]))
+        first = send(1, "into what never was", channel="garden")
+        await house.tell(ann, first, send(2, "text"), m.Members(id=3, channel="garden"))
+        told = await house.settle(ann)
+        assert failed[0].code == "storage_unavailable"
+        assert ids(told) == [1, 2, 3]
+        assert told[0]["code"] == "storage_unavailable"
+        assert house.state.room("garden") is None or house.desk.generation == 0
+        await house.tell(ann, send(4, "again", channel="garden"), send(5, "and on"))
+        told = await house.settle(ann)
+        assert [(message["type"], message.get("code")) for message in told] == [("error", "not_found"), ("ack", None)]
+        assert house.desk.generation == 1
+        assert dump(house.state) == dump(type(house.state).load(house.writer.load()))
+        assert house.desk.sessions[ann.session].link is ann
+
+
+async def test_nobody_knows_what_became_of_it_and_it_goes_on(house):
+    ann = house.register("ann")
+    faults = Faults(house.writer)
+    async with house.running():
+        faults.fail("COMMIT", times=2)  # the fence's too
+        await house.tell(ann, send(1, "lost?"))
+        told = await house.settle(ann)
+        assert told[0]["code"] == "indeterminate"
+        while house.desk.generation == 0:
+            await house.tell(ann, send(2, "lost?", cid="cid1"))
+            told = await house.settle(ann)
+        while told[0]["type"] == "error":
+            assert told[0]["code"] == "storage_unavailable"
+            await house.tell(ann, send(2, "lost?", cid="cid1"))
+            told = await house.settle(ann)
+        assert told[0]["type"] == "ack"
+        assert told[0]["seq"] == 1
+
+
+async def test_a_full_disk_refuses_texts_and_reloads_nothing(house):
+    ann = house.register("ann")
+    faults = Faults(house.writer)
+    async with house.running():
+        faults.fail("INSERT INTO records", sqlite3.SQLITE_FULL)
+        await house.tell(ann, send(1, "no"))
+        await house.tell(ann, m.Command(id=2, text="user-count"))
+        told = await house.settle(ann)
+        assert told[0]["code"] == "storage_full"
+        assert told[1]["type"] == "result"
+        faults.heal()
+        await house.tell(ann, send(3, "no", cid="cid1"))
+        told = await house.settle(ann)
+        assert told[0]["seq"] == 1
+        assert "dup" not in told[0]
+        assert house.desk.generation == 0
+
+
+def test_what_was_stored_and_nobody_was_told_of_is_made_up_for(house):
+    """A commit that was reported as indeterminate is found after all: rooms, members, texts and the end of sessions."""
+    root, ann, bob = house.owner(), house.register("ann"), house.register("bob")
+    phone = house.log_in("ann")
+    house.command(root, "topic tea", channel="lobby")
+    house.do([room(5, "old")])
+    house.do([fx.PutMember(room=5, account=bob.account, role="owner", at_ms=0)])
+    for line in (root, ann, bob, phone):
+        line.take()
+    lobby = house.state.room("lobby").id
+    effects = [
+        room(6, "new"),
+        fx.PutMember(room=6, account=ann.account, role="owner", at_ms=0),
+        fx.Append(conv=6, kind="joined", author=ann.account, body={"user": ann.account}),
+        fx.DropMember(room=lobby, account=bob.account),
+        fx.Append(conv=lobby, kind="message", author=ann.account, body="stored"),
+        fx.DeleteRoom(room=5),
+        fx.DropSession(session=phone.session, account=phone.account),
+        fx.PutSession(session="x", account=bob.account, token_hash=b"x", expires_ms=9**15, client="", address="", at_ms=0),
+    ]
+    (outcome,) = house.writer.commit([fx.Action(effects=tuple(effects))])
+    assert outcome.error is None
+    house.load()
+    assert [message["conv"] for message in of_type(bob.take(), "removed")] in (["#lobby", "#old"], ["#old", "#lobby"])
+    assert {"type": "heads", "heads": {"#new": ["abcdefgh", 1]}} in ann.take()
+    assert phone.take()[-1] == {"type": "closing", "code": "unauthorized"}
+    assert house.desk.sessions["x"].gone_at == house.now
+    (ack,) = house.say(ann, "new", "hello")
+    assert ack["seq"] == 2
+    (ack,) = house.say(root, "lobby", "hello")
+    assert ack["seq"] == 3
+    assert house.router.by_conv[lobby].links == {root, ann, phone}
+    house.manager.gone(ann)
+    back = Line()
+    house.decide(back, resume(back, ann.account, ann.session, ann.token))
+    house.commit()
+    assert house.router.finish_replay(back, {lobby: 2}) == [lobby], "what was never routed is in no ring"
+    assert house.router.finish_replay(back, {lobby: 3}) == []
+    assert [message["seq"] for message in back.take()] == [3]
+
+
+# ---------------------------------------------------------------- commands
+
+
+class Gated:
+    """Commands that wait, and commands with a bug."""
+
+    def __init__(self, passwords=None):
+        self.entered = trio.Event()
+        self.gate = trio.Event()
+        self.runs = 0
+        self.decided = 0
+
+        @command
+        async def slow(ctx: Context, text: str = "") -> object:
+            """Wait."""
+            self.runs += 1
+            self.entered.set()
+            await self.gate.wait()
+
+            def decide(ctx: Context) -> Answer:
+                self.decided += 1
+                ctx.do(d.set_color(ctx.state, ctx.account, "#ff0000"))
+                if text == "bug":
+                    raise RuntimeError("hunter2")
+                return Answer(f"done {self.decided}")
+
+            return decide
+
+        @command
+        async def broken(ctx: Context) -> str:
+            """Fail while waiting."""
+            await trio.lowlevel.checkpoint()
+            raise RuntimeError("hunter2")
+
+        @command
+        def buggy(ctx: Context) -> str:
+            """Fail at once, with a change half made."""
+            ctx.do(d.set_color(ctx.state, ctx.account, "#00ff00"))
+            raise KeyError("hunter2")
+
+        @command
+        async def refusing(ctx: Context) -> str:
+            """Refuse."""
+            raise ChatError("quota_exceeded", "enough")
+
+        @command
+        def red(ctx: Context) -> str:
+            """Change something."""
+            self.decided += 1
+            ctx.do(d.set_color(ctx.state, ctx.account, "#ff0000"))
+            return f"red {self.decided}"
+
+        registry = Registry([slow, broken, buggy, refusing, red], rights=RIGHTS)
+        self.dispatcher = Dispatcher(Surroundings(registry=registry, passwords=passwords, prefix="//", default_channels=()))
+
+
+@asynccontextmanager
+async def gated():
+    commands = Gated()
+    with open_house(commands=commands.dispatcher) as house:
+        async with house.running():
+            yield commands, house
+
+
+async def until_answered(house, line, id):
+    told = []
+    while id not in ids(told):
+        told += await house.settle(line)
+    return [message for message in told if message.get("id") == id]
+
+
+async def test_a_waiting_command_holds_up_nobody_and_is_answered_when_it_is_done():
+    async with gated() as (commands, house):
+        ann = house.register("ann")
+        await house.tell(ann, m.Command(id=1, text="slow"), send(2, "meanwhile"))
+        assert ids(await house.settle(ann)) == [2]
+        assert ann.commands == 1
+        commands.gate.set()
+        (answer,) = await until_answered(house, ann, 1)
+        assert answer == {"type": "result", "id": 1, "text": "done 1"}
+        assert ann.commands == 0
+        assert house.account(ann).color == "#ff0000"
+
+
+async def test_a_retry_while_it_runs_is_busy_and_afterwards_gets_the_first_result():
+    async with gated() as (commands, house):
+        ann = house.register("ann")
+        phone = house.log_in("ann")
+        ask = m.Command(id=1, cid="once", text="slow")
+        await house.tell(ann, ask)
+        await commands.entered.wait()
+        await house.tell(phone, m.Command(id=2, cid="once", text="slow"))
+        (busy,) = await house.settle(phone)
+        assert (busy["code"], busy["retry_after"], busy["cid"]) == ("busy", 1, "once")
+        commands.gate.set()
+        (answer,) = await until_answered(house, ann, 1)
+        # the connection did not find it in the store a moment ago; or it did
+        digest = command_digest(house.desk, ask)
+        await house.tell(phone, m.Command(id=3, cid="once", text="slow"), it.Retry(id=4, cid="once", digest=digest))
+        told = await house.settle(phone)
+        assert told == [
+            {"type": "result", "id": 3, "dup": True, "text": answer["text"]},
+            {"type": "result", "id": 4, "dup": True, "text": answer["text"]},
+        ]
+        await house.tell(phone, m.Command(id=5, cid="once", text="slow other"))
+        (conflict,) = await house.settle(phone)
+        assert conflict["code"] == "cid_conflict"
+        assert (commands.runs, commands.decided) == (1, 1)
+        assert house.desk.generation == 0
+        assert not house.desk.running_cids
+
+
+async def test_a_command_sent_twice_at_once_is_decided_once():
+    async with gated() as (commands, house):
+        ann = house.register("ann")
+        await house.tell(ann, m.Command(id=1, cid="once", text="red"), m.Command(id=2, cid="once", text="red"))
+        told = await house.settle(ann)
+        assert told == [{"type": "result", "id": 1, "text": "red 1"}, {"type": "result", "id": 2, "dup": True, "text": "red 1"}]
+        assert commands.decided == 1
+        await house.tell(ann, send(3, "text", cid="text"), m.Command(id=4, cid="text", text="red"))
+        told = await house.settle(ann)
+        assert [(message["type"], message.get("code")) for message in told] == [("ack", None), ("error", "cid_conflict")]
+        assert commands.decided == 1
+        assert house.desk.generation == 0, "nobody can make the server load its state anew by using a cid twice"
+
+
+async def test_a_command_that_was_not_stored_is_decided_again():
+    async with gated() as (_, house):
+        ann = house.register("ann")
+        faults = Faults(house.writer)
+        faults.fail("COMMIT", times=1)
+        await house.tell(ann, m.Command(id=1, cid="once", text="red"))
+        (error,) = await house.settle(ann)
+        assert error["code"] == "storage_unavailable"
+        assert house.account(ann).color == "#ff0000" or house.desk.generation == 1
+        await house.tell(ann, m.Command(id=2, cid="once", text="red"))
+        (result,) = await house.settle(ann)
+        assert result == {"type": "result", "id": 2, "text": "red 2"}
+
+
+@pytest.mark.parametrize("how", ["logout", "window"])
+async def test_a_running_command_ends_with_its_session(how):
+    async with gated() as (commands, house):
+        ann = house.register("ann")
+        await house.tell(ann, m.Command(id=1, cid="once", text="slow"))
+        await commands.entered.wait()
+        if how == "logout":
+            await house.tell(ann, m.Logout(id=2))
+        else:
+            house.manager.gone(ann)
+            house.now += 90
+            await house.manager.inbox.send((None, [it.Tick()]))
+        await house.settle()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ann.commands == 0
+        assert not house.desk.running_cids
+        commands.gate.set()
+        await house.settle()
+        assert commands.decided == 0
+        assert 1 not in ids(ann.take())
+
+
+async def test_a_running_command_goes_on_with_its_session_over_another_connection():
+    async with gated() as (commands, house):
+        old, new = house.register("ann"), Line()
+        await house.tell(old, m.Command(id=1, cid="once", text="slow"))
+        await commands.entered.wait()
+        await house.tell(new, resume(new, old.account, old.session, old.token))
+        await house.settle()
+        house.manager.gone(old)
+        house.router.finish_replay(new, {})
+        commands.gate.set()
+        while house.desk.running_cids or not commands.decided:
+            await house.settle()
+        await house.tell(new, m.Command(id=1, cid="once", text="slow"))
+        (answer,) = await house.settle(new)
+        assert answer == {"type": "result", "id": 1, "dup": True, "text": "done 1"}
+        assert ids(old.take()) == []
+        assert commands.runs == 1
+
+
+@pytest.mark.parametrize("text", ["buggy", "broken", "slow bug"])
+async def test_a_commands_bug_is_its_own(text):
+    async with gated() as (commands, house):
+        ann, bob = house.register("ann"), house.register("bob")
+        commands.gate.set()
+        await house.tell(ann, m.Command(id=1, text=text))
+        await house.tell(bob, send(2, "all well"))
+        (error,) = await until_answered(house, ann, 1)
+        assert error["code"] == "internal_error"
+        assert "hunter2" not in error["message"]
+        (ack,) = bob.take()
+        assert ack["type"] == "ack"
+        assert house.account(ann).color is None
+        assert house.desk.generation == 0
+        await house.tell(ann, m.Command(id=3, text="red"))
+        (result,) = await until_answered(house, ann, 3)
+        assert result["text"].startswith("red")
+
+
+async def test_a_refusal_of_a_waiting_command_is_told():
+    async with gated() as (_, house):
+        ann = house.register("ann")
+        await house.tell(ann, m.Command(id=1, cid="c", text="refusing"))
+        (error,) = await until_answered(house, ann, 1)
+        assert (error["code"], error["message"], error["cid"]) == ("quota_exceeded", "enough", "c")
+
+
+async def test_shutdown_ends_running_commands():
+    with trio.fail_after(5):
+        async with gated() as (commands, house):
+            ann = house.register("ann")
+            await house.tell(ann, m.Command(id=1, cid="once", text="slow"))
+            await commands.entered.wait()
+    assert ann.commands == 0
+    assert commands.decided == 0
+
+
+async def test_a_command_that_is_done_when_the_inbox_has_closed_harms_nobody():
+    with trio.fail_after(5):
+        async with gated() as (commands, house):
+            ann = house.register("ann")
+            await house.tell(ann, m.Command(id=1, cid="once", text="slow"))
+            await commands.entered.wait()
+            commands.gate.set()
+            await house.manager.inbox.aclose()
+    assert ann.commands == 0
+
+
+# ---------------------------------------------------------------- rates
+
+
+def limited(**limits):
+    return open_house(rates=RateLimits(**limits))
+
+
+def test_sends_are_limited_told_when_and_given_back_for_retries():
+    with limited(sends_burst=2, sends_per_s=1) as house:
+        ann = house.register("ann")
+        house.ask(ann, send(1, "a"), send(2, "b"))
+        (error,) = house.ask(ann, send(3, "c"))
+        assert (error["code"], error["retry_after"]) == ("rate_limited", 1.0)
+        house.now += 1
+        for n in range(5):  # retries cost nothing
+            (ack,) = house.ask(ann, send(4 + n, "a", cid="cid1"))
+            assert (ack["dup"], ack["seq"]) == (True, 1)
+        (ack,) = house.ask(ann, send(9, "c", cid="cid3"))
+        assert ack["type"] == "ack"
+        (ack,) = house.ask(ann, send(10, "a", cid="cid1"))
+        assert ack["dup"], "the look-up comes before the rate"
+
+
+async def test_what_could_not_be_stored_does_not_count():
+    with limited(sends_burst=2, sends_per_s=0.001) as house:
+        ann = house.register("ann")
+        faults = Faults(house.writer)
+        async with house.running():
+            faults.fail("COMMIT", times=1)
+            await house.tell(ann, send(1, "a"), send(2, "b"))
+            told = await house.settle(ann)
+            assert {message["code"] for message in told} == {"storage_unavailable"}
+            await house.tell(ann, send(3, "a", cid="cid1"), send(4, "b", cid="cid2"), send(5, "c"))
+            told = await house.settle(ann)
+            assert [message.get("code") for message in told] == [None, None, "rate_limited"]
+
+
+def test_retries_of_a_known_cid_are_limited_too():
+    with open_house(rates=RateLimits()) as house:
+        ann = house.register("ann")
+        house.ask(ann, send(0, "a", cid="one"))
+        told = house.ask(ann, *[send(n, "a", cid="one") for n in range(1, 61)])
+        assert [message["type"] for message in told] == ["ack"] * 50 + ["error"] * 10
+        assert {message["code"] for message in told[50:]} == {"rate_limited"}
+        house.now += 0.1
+        told = house.ask(ann, *[send(n, "a", cid="one") for n in range(6)])
+        assert [message["type"] for message in told] == ["ack"] * 5 + ["error"]
+
+
+def test_commands_and_joins_are_limited():
+    with limited(commands_burst=2, commands_per_s=1, joins_per_min=1) as house:
+        ann = house.register("ann")
+        told = house.ask(ann, *[m.Command(id=n, text="user-count") for n in range(3)])
+        assert [message.get("code") for message in told] == [None, None, "rate_limited"]
+        house.do([room(5, "a")])
+        told = house.ask(ann, m.Join(id=1, channel="a"), m.Join(id=2, channel="a"), m.Leave(id=3, channel="a"), m.Join(id=4, channel="a"))
+        assert [message.get("code") for message in told] == [None, None, None, "rate_limited"]
+
+
+def test_the_rates_of_who_rests_are_forgotten():
+    with limited() as house:
+        ann = house.register("ann")
+        house.ask(ann, send(1, "a"))
+        assert house.desk.rates._accounts
+        house.tick(3600)
+        assert not house.desk.rates._accounts
