@@ -1,4 +1,4 @@
-"""The interface of a store, and the records it gives out. Its contract suite is tests/contracts/test_store.py."""
+"""The interface of a store, and the records it gives out. Its contract suite is tests/contracts/test_store*.py."""
 
 from collections.abc import Sequence
 from typing import Final, Protocol

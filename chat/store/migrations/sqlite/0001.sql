@@ -65,7 +65,8 @@ CREATE TABLE records (
 
 CREATE TABLE purges (conv INTEGER PRIMARY KEY) STRICT;  -- deleted rooms whose records are not all gone yet
 
--- What every cid got: a place, or for a command its result. It outlives the message and the room.
+-- What every cid got: a place, or for a command its result. It outlives the message and the room. A client does well to begin
+-- its cids with the time: neighbours share a page. Measured with 500,000 rows, 1,000 a batch: 93,000 rows/s against 17,000.
 CREATE TABLE cids (
     account INTEGER NOT NULL,
     cid TEXT NOT NULL,
