@@ -61,7 +61,7 @@ async def open_server(handler, *, settings=None, tls=True, send_buffer=None, poo
                 door.serve,
                 [door.BoundListener(sockets=sockets, **listener)],
                 settings=settings or door.DoorSettings(),
-                tls=server_tls() if tls else None,
+                tls=server_tls() if tls is True else tls or None,
                 flush=flush,
                 pool=pool,
                 handler=handler,

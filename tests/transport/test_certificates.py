@@ -6,6 +6,7 @@ import stat
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from chat.transport import certificates
 
@@ -185,6 +186,15 @@ def test_files_that_are_no_certificate_are_named(files, tmp_path):
         certificates.server_context(files[0], rubbish)
     with pytest.raises(ValueError, match="no private key"):
         certificates.make_self_signed(tmp_path / "other.pem", rubbish)
+
+
+def test_a_key_with_a_password_is_an_error_and_no_question(files):
+    certificates.make_self_signed(*files)
+    private = serialization.load_pem_private_key(files[1].read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    files[1].write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    with pytest.raises(ValueError, match="are no certificate and its key"):
+        certificates.server_context(*files)
 
 
 def test_who_shows_no_certificate_has_no_fingerprint(files):

@@ -15,7 +15,7 @@ import structlog
 import trio
 import trio.testing
 
-from chat.transport import door
+from chat.transport import certificates, door
 from chat.transport.door import DoorSettings, Spoken, spoken
 from tests.transport.peers import descriptors, open_holding, open_server
 
@@ -144,6 +144,23 @@ async def test_plaintext_from_elsewhere_is_refused(monkeypatch):
 
 
 of = door.Peer.of
+
+
+async def test_the_last_word_has_an_end_even_if_the_peer_goes_on(autojump_clock):
+    async with open_server(echo, plaintext="never") as server, await server.connect(say=b"{" * 3000) as client:
+        began = trio.current_time()
+        assert json.loads(await client.line())["code"] == "tls_required"
+        assert await client.receive_some() == b""
+        assert trio.current_time() == began  # its end is not that of the server's patience
+        await client.send(b"{" * 3000)
+
+
+async def test_a_handshake_larger_than_the_kernels_buffer(tmp_path):
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificates.make_self_signed(*files, [f"host-{n}.example.org" for n in range(1500)])
+    context = certificates.server_context(*files)
+    async with open_server(echo, tls=context, send_buffer=4096) as server, await server.connect("tls", receive_buffer=4096) as client:
+        assert await answers(client)
 
 
 async def test_without_a_certificate_tls_is_closed():
@@ -331,6 +348,23 @@ async def test_an_error_while_the_daemon_stops_does_not_hide_the_stop():
             await trio.testing.wait_all_tasks_blocked()
             server.connections.cancel_scope.cancel()
     assert [entry["event"] for entry in logs] == ["connection_failed"]
+
+
+async def test_a_handler_that_leaves_everything_open():
+    left = []
+
+    async def leave(transport):
+        left.append(transport)
+        transport.outbox.put_always(b"x" * 900_000)
+        transport.flush_nowait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert transport.outbox.pending_bytes
+
+    async with open_server(leave, send_buffer=4096) as server, await server.connect(receive_buffer=4096) as client:
+        await client.rest()
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.pool.total_bytes == 0
+    assert left[0].outbox.sealed
 
 
 async def test_a_peer_that_is_gone_is_nothing_to_report():
