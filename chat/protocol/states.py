@@ -9,7 +9,7 @@ what it sends and what it receives.
                                  ▲  └────────resume──────► RESUMING ─┤   (resumed)     ┌─────► everything but the openers
                                  └── error with the opener's id ─────┘──► OPEN ────────┘
     server   START ─(hello)─► WELCOMING ──welcome──► GREETED ─(login…)─► OPENING | RESUMING ──session | resumed──► OPEN
-             anywhere: closing ──► CLOSED,  replaced ──► LEAVING, where only closing may follow
+             anywhere: closing ──► CLOSED, and with a session or a resume: replaced ──► CLOSED
 
 The client may say hello and log in in one breath: while the welcome is due, the login waits in the client's state, and the server's
 follows when it has sent the welcome. What is said before ``session`` or ``resumed`` was sent is refused.
@@ -55,8 +55,7 @@ class State(enum.Enum):
     OPENING = "opening"  # a register or login is being answered
     RESUMING = "resuming"  # a resume is being answered: what was missed, then resumed
     OPEN = "open"  # there is a session
-    LEAVING = "leaving"  # the server said replaced
-    CLOSED = "closed"
+    CLOSED = "closed"  # the server said closing or replaced: its last word, and what follows is not heard
 
 
 Type = type[Any]
@@ -89,7 +88,7 @@ def _live(state: State) -> dict[Type, State]:
     openings = (Welcome, SessionOpened, Resumed)
     return {
         **_staying(state, *(cls for cls in NOTICES.values() if cls not in openings)),
-        Replaced: State.LEAVING,
+        Replaced: State.CLOSED,
         Closing: State.CLOSED,
     }
 
@@ -101,7 +100,6 @@ _SERVER: Final[Table] = {
     State.OPENING: {**_staying(State.OPENING, Error, ServerNotice, Ping, Pong), SessionOpened: State.OPEN, Closing: State.CLOSED},
     State.RESUMING: {**_live(State.RESUMING), Resumed: State.OPEN},
     State.OPEN: _live(State.OPEN),
-    State.LEAVING: {Closing: State.CLOSED},
     State.CLOSED: {},
 }
 
@@ -114,7 +112,7 @@ COUPLED: Final[dict[tuple[State, State], tuple[State, State]]] = {
     (State.RESUMING, State.GREETED): (State.RESUMING, State.RESUMING),
     (State.OPENING, State.OPEN): (State.OPEN, State.OPEN),
     (State.RESUMING, State.OPEN): (State.OPEN, State.OPEN),
-    **{(state, end): (State.CLOSED, end) for state in State for end in (State.LEAVING, State.CLOSED) if state is not State.CLOSED},
+    **{(state, State.CLOSED): (State.CLOSED, State.CLOSED) for state in State if state is not State.CLOSED},
 }
 
 # An error with the id of the opener that is being answered: it failed, and the client may try another.
