@@ -35,6 +35,7 @@ from chat.protocol.messages import (
 if TYPE_CHECKING:
     from chat.client.client import Client
 
+ATTEMPTS: Final = 3
 GREET_S: Final = 15
 OPEN_S: Final = 60
 PING_AFTER_S: Final = 25  # of silence
@@ -69,6 +70,7 @@ class Credentials:
     register: bool = False
     invite: str | None = attrs.field(default=None, repr=False)
     color: str | None = None
+    asked: int = 0  # how often it was asked for, when a session could not be resumed
     in_doubt: bool = False  # the connection broke before a registration was answered: it may have been done
     done: trio.Event = attrs.Factory(trio.Event)
     error: Exception | None = None
@@ -184,21 +186,26 @@ async def _open_session(client: "Client", wire: Wire) -> None:
             client.forget_credentials()
             if credentials.done.is_set():  # a password that was good once
                 raise _Final(error) from None
+            if credentials.asked:
+                if error.code != "unauthorized" or credentials.asked >= ATTEMPTS:
+                    raise _Final(error) from None
+                await _find_password(client, credentials.name, asked=credentials.asked)
+                continue
             credentials.settle(error)
             continue
         credentials.settle()
         return
 
 
-async def _find_password(client: "Client", user: str) -> None:
+async def _find_password(client: "Client", user: str, asked: int = 0) -> None:
     """The session is gone; log in anew, with the password of this process or by asking."""
     if client.credentials is not None:
         client.credentials.register = False
         return
     password = await client.ask_password(user) if client.ask_password is not None else None
-    if password is None:
+    if not password:
         raise _Final(SessionLost("the session ended, and a password is needed to log in again"))
-    client.credentials = Credentials(name=user, password=password)
+    client.credentials = Credentials(name=user, password=password, asked=asked + 1)
     client.wanted.set()
 
 

@@ -183,6 +183,26 @@ async def test_the_reader_goes_on_where_the_last_process_ended(tmp_path):
             assert texts(await take(ann, 2)) == ["arrived, not read", "while away"]
 
 
+async def test_a_reader_that_fails_sees_again_only_what_it_had_not_finished(tmp_path):
+    class Boom(Exception):
+        pass
+
+    async def fail_at_the_second(ann):
+        async for notice in ann.notices():
+            if notice.text == "two":
+                raise Boom
+
+    async with fake_server() as server:
+        with pytest.raises(Boom):
+            async with connect(server, tmp_path) as ann:
+                await ann.login("ann", "correct horse")
+                for text in ("one", "two", "three"):
+                    await server.say("bob", text)
+                await fail_at_the_second(ann)
+        async with connect(server, tmp_path, account="ann") as ann:
+            assert texts(await take(ann, 2)) == ["two", "three"]
+
+
 async def test_the_new_token_is_on_disk_before_the_first_frame_after_resumed(tmp_path):
     async with fake_server() as server:
         async with connect(server, tmp_path) as ann:
@@ -232,6 +252,25 @@ async def test_without_a_password_the_session_is_lost_and_the_outbox_kept(tmp_pa
             with pytest.raises(SessionLost):
                 await ann.wait_online()
         assert asked == ["ann"]
+
+
+async def test_a_lost_session_asks_again_after_a_wrong_password_but_not_for_ever(tmp_path):
+    async with fake_server() as server:
+        async with connect(server, tmp_path) as ann:
+            await ann.login("ann", "correct horse")
+        server.tokens.clear()
+        answers = ["wrong", "correct horse"]
+
+        async def ask(user):
+            return answers.pop(0) if answers else "wrong"
+
+        async with connect(server, tmp_path, account="ann", ask_password=ask) as ann:
+            assert (await ann.send("#lobby", "back")).seq == 1
+        server.tokens.clear()
+        async with connect(server, tmp_path, account="ann", ask_password=ask) as ann:
+            with pytest.raises(ChatError, match="wrong name or password"):
+                await ann.wait_online()
+        assert len([r for r in server.requests if isinstance(r, m.Login)]) == 1 + 2 + 3
 
 
 async def test_replaced_does_not_reconnect(tmp_path):
@@ -354,6 +393,19 @@ async def test_tls_by_the_fingerprint_of_the_join_line_and_a_changed_key_is_refu
             async with connect(server, tmp_path, account="carol"):
                 pass
         assert len(server.requests) == before
+
+
+async def test_a_server_without_the_join_lines_key_is_refused_and_nobody_asked(tmp_path, tls):
+    context, _ = tls()
+
+    async def trust(target, shown, known):
+        raise AssertionError("asked")
+
+    async with fake_server(tls=context) as server:
+        with pytest.raises(PinChanged):
+            async with connect(server, tmp_path, target=f"{server.target}#{'B' * 43}", trust=trust):
+                pass
+        assert not server.requests
 
 
 async def test_a_join_line_with_another_key_than_the_pin_asks(tmp_path, tls):

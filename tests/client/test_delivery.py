@@ -30,6 +30,7 @@ STEP = st.one_of(
     st.tuples(st.just("say"), st.booleans()),  # a new record, told or lost
     st.tuples(st.just("again"), st.integers(1, 30)),  # an old one once more
     st.tuples(st.just("heads"), st.none()),
+    st.tuples(st.just("ask"), st.none()),
     st.tuples(st.just("page"), st.integers(1, 5)),
     st.tuples(st.just("lose the page"), st.none()),
     st.tuples(st.just("read"), st.integers(1, 5)),
@@ -59,8 +60,9 @@ def test_every_record_once_in_order(steps, limit):
                 delivery.record(record(value))
             case "heads":
                 delivery.heads({"@bob": (EPOCH, head)})
-            case "page":
-                asked = asked or delivery.wants()
+            case "ask":
+                asked += delivery.wants()
+            case "page":  # what was asked for some time ago
                 for conv, after in asked:
                     page(delivery, conv, after, head, size=value)
                 asked = []
