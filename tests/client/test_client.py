@@ -187,18 +187,18 @@ async def test_a_reader_that_fails_sees_again_only_what_it_had_not_finished(tmp_
     class Boom(Exception):
         pass
 
-    async def fail_at_the_second(ann):
-        async for notice in ann.notices():
-            if notice.text == "two":
-                raise Boom
+    async def fail_at_the_second(server):
+        async with connect(server, tmp_path) as ann:
+            await ann.login("ann", "correct horse")
+            for text in ("one", "two", "three"):
+                await server.say("bob", text)
+            async for notice in ann.notices():
+                if notice.text == "two":
+                    raise Boom
 
     async with fake_server() as server:
         with pytest.raises(Boom):
-            async with connect(server, tmp_path) as ann:
-                await ann.login("ann", "correct horse")
-                for text in ("one", "two", "three"):
-                    await server.say("bob", text)
-                await fail_at_the_second(ann)
+            await fail_at_the_second(server)
         async with connect(server, tmp_path, account="ann") as ann:
             assert texts(await take(ann, 2)) == ["two", "three"]
 

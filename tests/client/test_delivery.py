@@ -83,6 +83,15 @@ def test_every_record_once_in_order(steps, limit):
     assert got == list(range(1, head + 1))
 
 
+def test_what_came_live_while_a_page_was_asked_for_is_not_told_again():
+    delivery = Delivery({"#lobby": (EPOCH, 1)})
+    delivery.record(record(3, "#lobby"))
+    assert delivery.wants() == [("#lobby", 0)]
+    delivery.record(record(1, "#lobby"))
+    page(delivery, "#lobby", 0, 4, size=4)
+    assert [item.seq for item in drain(delivery)] == [1, 2, 3, 4]
+
+
 def test_what_the_server_has_no_more_is_told_once():
     delivery = Delivery({"#lobby": (EPOCH, 1)})
     delivery.heads({"#lobby": (EPOCH, 9)})
