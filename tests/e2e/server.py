@@ -36,6 +36,8 @@ def free_port() -> int:
 class Server:
     """*command* runs chat (a sabotaged one, or one under a tracer); the port stays the same over restarts."""
 
+    slow = False  # under a tracer: nothing is said about its times
+
     def __init__(self, data_dir: Path, *, command: Sequence[str] = CHAT, settings: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = free_port()

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import trio
-
 from tests.e2e.follower import Follower
 from tests.e2e.ledger import WRONG, Ledger, Record, Sent, conv_key, record_of
 from tests.e2e.wire import ENDED, Wire
