@@ -13,8 +13,8 @@ it is done. A line torn by a crash is cut off: it was not synced, so nothing of 
 
 import os
 import secrets
-import time
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
