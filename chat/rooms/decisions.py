@@ -35,17 +35,22 @@ def new_id() -> int:
 
 
 def check_registration(state: State, registration: str, name: names.Name, invite: str | None, now_ms: int) -> fx.ServerRole:
-    """May this name register with this invite? Returns the role that the account gets. Cheap: called before the password is hashed too."""
+    """May this name register with this invite? Returns the role that the account gets. Cheap: called before the password is hashed too.
+
+    Where registration is closed, the owner's invite of the first start is good all the same: without it there would be nobody.
+
+    *Raises* ChatError forbidden, name_taken.
+    """
     role: fx.ServerRole = "member"
     if invite is not None:
         found = state.invites.get(invite)
         if found is None or (found.expires_ms is not None and found.expires_ms <= now_ms):
             raise ChatError("forbidden", "this invite is not valid (any more); ask for a new one")
         role = found.role
-    elif registration == "closed":
-        raise ChatError("forbidden", "this server takes no new accounts")
     elif registration == "invite":
         raise ChatError("forbidden", "this server takes new accounts by invite; ask somebody who is on it for one")
+    if registration == "closed" and role != "owner":
+        raise ChatError("forbidden", "this server takes no new accounts")
     if not state.name_is_free(name):
         raise ChatError("name_taken", f"the name {name.shown!r} is taken, or looks like one that is")
     return role

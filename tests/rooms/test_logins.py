@@ -1,0 +1,147 @@
+import pytest
+
+from chat.errors import ChatError
+from chat.protocol import messages as m
+from chat.protocol import names
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.store import sqlite_read
+from tests.rooms.house import Line, open_house
+
+
+@pytest.fixture
+def house():
+    with open_house(registration="invite") as house:
+        invite = fx.PutInvite(code="guests", role="member", uses_left=None, expires_ms=None, by=0, at_ms=0)
+        house.do([invite])
+        yield house
+
+
+def registration(name, invite="guests", id=1):
+    return it.Registration(id=id, name=names.user_name(name), password_hash="x", color="#ff0000", invite=invite)
+
+
+def login(house, line, account, renewed=None):
+    house.decide(line, it.LoginVerified(id=5, account=account, renewed_hash=renewed))
+    house.commit()
+    return line.take()
+
+
+def test_a_session_says_all_that_a_client_needs(house):
+    line = Line()
+    (answer,) = house.ask(line, registration("Ann"))
+    room = house.state.room("lobby")
+    assert answer == {
+        "type": "session",
+        "id": 1,
+        "user": "Ann",
+        "session": line.session,
+        "resume_token": line.token,
+        "heads": {"#lobby": [room.epoch, 0]},
+        "channels": [{"channel": "lobby", "topic": "", "role": "member"}],
+    }
+    assert line.account == house.state.account("ann").id
+    assert house.state.held == {line.session: line.account}
+    assert len(line.token) >= 43, "256 bits"
+
+
+def test_two_register_one_name_at_once(house):
+    one, two = Line(), Line()
+    house.decide(one, registration("ann"))
+    house.decide(two, registration("ANN"))
+    house.commit()
+    assert one.refused is None
+    assert two.refused.code == "name_taken"
+    assert len(house.state.accounts) == 1
+    assert (two.account, two.session) == (0, "")
+
+
+def test_a_refused_registration_leaves_nothing(house):
+    line = Line()
+    assert house.ask(line, registration("ann", invite="wrong")) == []
+    assert line.refused.code == "forbidden"
+    assert not house.state.accounts
+    assert not house.desk.sessions
+
+
+def test_messages_at_the_moment_of_the_login_are_in_the_heads_or_live(house):
+    ann = house.register("ann", invite="guests")
+    line = Line()
+    house.decide(ann, m.Send(id=1, cid="a", channel="lobby", text="before"))
+    house.decide(line, it.LoginVerified(id=2, account=ann.account))
+    house.decide(ann, m.Send(id=3, cid="b", channel="lobby", text="after"))
+    house.commit()
+    session, notice = line.take()
+    assert session["heads"]["#lobby"][1] == 1
+    assert (notice["text"], notice["seq"]) == ("after", 2)
+
+
+def test_a_renewed_hash_is_stored_with_the_login(house):
+    ann = house.register("ann", invite="guests")
+    login(house, Line(), ann.account, renewed="newer")
+    assert sqlite_read.credentials(house.writer._db, "ann").password_hash == "newer"
+
+
+def test_sessions_are_independent(house):
+    ann = house.register("ann", invite="guests")
+    phone = Line()
+    login(house, phone, ann.account)
+    assert ann.session != phone.session
+    house.ask(phone, m.Logout(id=1))
+    assert phone.ended
+    assert not ann.ended
+    assert house.state.held == {ann.session: ann.account}
+
+
+def test_an_old_token_that_comes_again_ends_the_session(house):
+    ann = house.register("ann", invite="guests")
+    stranger = Line()
+    house.ask(stranger, it.TokenReused(account=ann.account, session=ann.session))
+    assert ann.take() == [{"type": "closing", "code": "unauthorized"}]
+    assert not house.state.held
+    assert not house.writer.load().sessions
+
+
+def test_a_banned_account_gets_no_session(house):
+    ann = house.register("ann", invite="guests")
+    ban = fx.PutBan(account=ann.account, by=0, at_ms=0, until_ms=None, reason="rude")
+    house.do([ban])
+    line = Line()
+    for item in (it.LoginVerified(id=1, account=ann.account), it.ResumeVerified(id=1, account=ann.account, session="s", token_hash=b"")):
+        assert house.ask(line, item) == []
+        assert isinstance(line.refused, ChatError)
+        assert (line.refused.code, "rude" in line.refused.message) == ("forbidden", True)
+
+
+def test_a_login_whose_commit_fails_is_told_so(house):
+    ann = house.register("ann", invite="guests")
+    line = Line()
+    house.decide(line, it.LoginVerified(id=1, account=ann.account))
+    (action,) = house.desk.actions
+    house.desk.actions = []
+    house.router.route([fx.Outcome(action=action, error=ChatError("storage_unavailable", "no"))])
+    assert line.refused.code == "storage_unavailable"
+    assert (line.account, line.session) == (0, "")
+    assert set(house.desk.sessions) == {ann.session}
+
+
+def test_a_resume_whose_commit_fails_leaves_the_session_to_the_next_one(house):
+    ann, line = house.register("ann", invite="guests"), Line()
+    house.decide(line, it.ResumeVerified(id=1, account=ann.account, session=ann.session, token_hash=b"x"))
+    (action,) = house.desk.actions
+    house.desk.actions = []
+    house.router.route([fx.Outcome(action=action, error=ChatError("storage_unavailable", "no"))])
+    assert line.refused.code == "storage_unavailable"
+    assert ann.take()[-1]["code"] == "storage_unavailable"
+    assert ann.ended, "it was fenced when the resume was decided"
+    session = house.desk.sessions[ann.session]
+    assert (session.link, session.gone_at) == (None, house.now)
+
+
+def test_a_password_change_closes_the_others(house):
+    ann, phone = house.register("ann", invite="guests"), Line()
+    login(house, phone, ann.account)
+    assert house.ask(ann, it.PasswordVerified(id=1, password_hash="new"))[0]["type"] == "ok"
+    assert phone.take() == [{"type": "closing", "code": "unauthorized"}]
+    assert not ann.ended
+    assert list(house.desk.sessions) == [ann.session]

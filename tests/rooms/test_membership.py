@@ -1,0 +1,162 @@
+import pytest
+
+from chat.protocol import messages as m
+from chat.rooms import effects as fx
+from chat.rooms import items as it
+from chat.rooms.policy import SMALL_ROOM
+from tests.rooms.house import of_type, open_house
+
+
+@pytest.fixture
+def house():
+    with open_house() as house:
+        house.ann, house.bob = house.register("ann"), house.register("bob")
+        yield house
+
+
+@pytest.fixture
+def ann(house):
+    return house.ann
+
+
+@pytest.fixture
+def bob(house):
+    return house.bob
+
+
+def room(house, name, *members, private=False):
+    id = len(house.state.rooms) + 100
+    names = {"name": name, "canonical": name.lower(), "skeleton": name.lower()}
+    effects = [fx.CreateRoom(room=id, epoch="abcdefgh", private=private, password_hash="x" if private else None, at_ms=0, **names)]
+    effects += [
+        fx.PutMember(room=id, account=line.account, role="member" if n else "owner", at_ms=0) for n, line in enumerate(members)
+    ]
+    house.do(effects)
+    for line in (house.ann, house.bob):
+        line.take()
+    return id
+
+
+def crowd(house, id, n):
+    """*n* more members that nobody ever saw."""
+    effects = []
+    for k in range(n):
+        names = {"name": f"u{k}", "canonical": f"u{k}", "skeleton": f"u{k}"}
+        effects.append(fx.CreateAccount(account=10**6 + k, password_hash="x", color=None, role="member", at_ms=0, **names))
+        effects.append(fx.PutMember(room=id, account=10**6 + k, role="member", at_ms=0))
+    house.do(effects)
+
+
+def only(messages):
+    (message,) = messages
+    return message
+
+
+def test_a_joiners_ok_stands_in_the_place_of_the_notice(house, ann, bob):
+    room(house, "Garden", bob)
+    phone = house.log_in("ann")
+    ok = only(house.ask(ann, m.Join(id=1, channel="garden")))
+    wanted = {"type": "ok", "id": 1, "conv": "#Garden", "epoch": "abcdefgh", "seq": 1, "last_seq": 1, "topic": "", "role": "member"}
+    assert ok == wanted
+    assert only(bob.take())["user"] == "ann"
+    assert only(phone.take())["type"] == "joined", "and its other sessions hear of it"
+    again = only(house.ask(ann, m.Join(id=2, channel="#GARDEN")))
+    assert again == {**{key: value for key, value in wanted.items() if key != "seq"}, "id": 2}
+    ok = only(house.ask(ann, m.Leave(id=3, channel="garden")))
+    assert ok == {"type": "ok", "id": 3, "conv": "#Garden", "epoch": "abcdefgh", "seq": 2}
+    assert only(bob.take())["type"] == "left"
+    assert only(phone.take()) == {"type": "removed", "conv": "#Garden"}
+    assert only(house.ask(ann, m.Leave(id=4, channel="garden")))["code"] == "not_found"
+
+
+def test_joining_a_large_channel_is_membership_without_a_record(house, ann, bob):
+    id = room(house, "big", bob)
+    crowd(house, id, SMALL_ROOM - 1)
+    phone = house.log_in("ann")
+    bob.take()
+    ok = only(house.ask(ann, m.Join(id=1, channel="big")))
+    assert "seq" not in ok
+    assert ok["last_seq"] == 0
+    assert bob.take() == []
+    assert only(phone.take()) == {"type": "heads", "heads": {"#big": ["abcdefgh", 0]}}
+    house.ask(bob, m.Send(id=1, cid="c", channel="big", text="hi"))
+    assert only(ann.take())["seq"] == only(phone.take())["seq"] == 1
+    ok = only(house.ask(phone, m.Leave(id=1, channel="big")))
+    assert "seq" not in ok
+    assert only(ann.take()) == {"type": "removed", "conv": "#big"}
+    assert bob.take() == []
+
+
+def test_presence_is_not_told_in_a_large_channel(house, ann, bob):
+    house.ask(bob, m.Leave(id=1, channel="lobby"))
+    id = room(house, "big", bob, ann)
+    crowd(house, id, SMALL_ROOM - 2)
+    house.tick()
+    ann.take()
+    house.manager.gone(bob)
+    house.tick(90)
+    house.tick(1)
+    assert of_type(ann.take(), "presence") == [{"type": "presence", "users": {"bob": False}}]
+    crowd_of_one = fx.CreateAccount(
+        account=5, name="x", canonical="x", skeleton="x", password_hash="x", color=None, role="member", at_ms=0
+    )
+    house.do([crowd_of_one, fx.PutMember(room=id, account=5, role="member", at_ms=0)])
+    house.log_in("bob")
+    house.tick(1)
+    assert ann.take() == []
+
+
+def test_the_password_of_a_private_channel_was_right(house, ann, bob):
+    id = room(house, "den", bob, private=True)
+    refused = only(house.ask(ann, m.Join(id=1, channel="den")))
+    wrong = only(house.ask(ann, it.JoinVerified(id=1, channel="den", room=None, password_version=0)))
+    older = only(house.ask(ann, it.JoinVerified(id=1, channel="den", room=id, password_version=-1)))
+    gone = only(house.ask(ann, it.JoinVerified(id=1, channel="den", room=10**9, password_version=0)))
+    assert refused == wrong == older == gone
+    assert only(house.ask(ann, it.JoinVerified(id=1, channel="den", room=id, password_version=0)))["seq"] == 1
+    assert only(house.ask(ann, m.Join(id=1, channel="den")))["role"] == "member", "who is in needs none"
+
+
+def test_members(house, ann, bob):
+    house.command(bob, "color red")
+    house.manager.gone(bob)
+    data = only(house.ask(ann, m.Members(id=1, channel="lobby")))["data"]
+    assert data == [
+        {"user": "ann", "role": "member", "color": None, "online": True},
+        {"user": "bob", "role": "member", "color": house.account(bob).color, "online": True},
+    ], "held for the resume window"
+    house.tick(90)
+    ann.take()
+    assert only(house.ask(ann, m.Members(id=1, channel="lobby")))["data"][1]["online"] is False
+    room(house, "garden", bob)
+    assert only(house.ask(ann, m.Members(id=1, channel="garden")))["code"] == "forbidden"
+
+
+def test_a_channel_deleted_in_the_same_batch(house, ann, bob):
+    id = room(house, "garden", bob)
+    house.decide(ann, m.Join(id=1, channel="garden"), m.Send(id=2, cid="c", channel="garden", text="hi"))
+    house.decide(bob, m.Command(id=3, text="delete-channel garden"))
+    house.decide(ann, m.Send(id=4, cid="d", channel="garden", text="too late"))
+    house.commit()
+    assert [(message["type"], message.get("seq"), message.get("code")) for message in ann.take()] == [
+        ("ok", 1, None),
+        ("ack", 2, None),
+        ("removed", None, None),
+        ("error", None, "not_found"),
+    ]
+    assert [message["type"] for message in bob.take()] == ["joined", "message", "removed", "result"]
+    assert id not in house.router.by_conv
+
+
+def test_read_markers_move_forward_and_are_the_accounts(house, ann):
+    house.say(ann, "lobby", "a", cid="1")
+    house.say(ann, "lobby", "b", cid="2")
+    lobby = house.state.room("lobby").id
+
+    def marker():
+        (outcome,) = house.writer.commit([fx.Action(account=ann.account, conversations=True)])
+        return outcome.conversations[0].read_seq
+
+    assert only(house.ask(ann, it.ReadMark(id=1, conv=lobby, seq=2))) == {"type": "ok", "id": 1}
+    assert only(house.ask(ann, it.ReadMark(id=2, conv=lobby, seq=1)))["type"] == "ok"
+    assert marker() == 2
