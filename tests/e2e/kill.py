@@ -46,6 +46,7 @@ class Plan:
     early_share: float = 0.2
     delay_s: float = 0.03
     stuck_s: float = 30.0
+    tls: bool = False
     hasty: bool = False  # break off at the first fault
 
     def kills(self) -> "list[Kill]":
@@ -53,8 +54,10 @@ class Plan:
         sessions = self.senders + self.listeners
         kills = []
         for _ in range(self.cycles):
-            acks, resumed, delay_s = draw.randint(*self.acks), draw.randint(IN_FLIGHT // self.window + 4, sessions - 2), draw.uniform(0, self.delay_s)
-            kills.append(Kill(0, resumed, delay_s / 4) if draw.random() < self.early_share and kills else Kill(acks, sessions, delay_s))
+            acks, delay_s = draw.randint(*self.acks), draw.uniform(0, self.delay_s)
+            resumed = draw.randint(IN_FLIGHT // self.window + 4, sessions - 2)
+            is_early = draw.random() < self.early_share and bool(kills)
+            kills.append(Kill(0, resumed, delay_s / 4) if is_early else Kill(acks, sessions, delay_s))
         return kills
 
 
@@ -101,6 +104,7 @@ class Crowd:
         self.plan = plan
         self.server = server
         self.port = server.port
+        self.tls = plan.tls
         self.ledger = Ledger()
         self.sending = True
         self.report = Report(plan.seed)
@@ -156,7 +160,7 @@ class Crowd:
                     await self._cycle(kill)
                     if self._is_over():
                         break
-                    say(f"cycle {number}: {self.acks_so_far()} acks, {self.report.in_flight[-1]} in flight at the kill")
+                    say(f"cycle {number}: {self.ledger.acks} acks, {self.report.in_flight[-1]} in flight at the kill")
                     await self._restart()
                 await self._finish()
                 nursery.cancel_scope.cancel()
@@ -170,15 +174,12 @@ class Crowd:
         self.report.fills = sum(session.follower.fills for session in self.sessions)
         return self.report
 
-    def acks_so_far(self) -> int:
-        return self.ledger.acks
-
     async def _gather(self) -> None:
         """The accounts, the channels and who sends what. These connections are not watched: what they caused is found in the history."""
         plan = self.plan
         names = [f"user{i}" for i in range(plan.senders)]
         for i, name in enumerate([*names, "listener"]):
-            wire = await Wire.open(self.port)
+            wire = await Wire.open(self.port, tls=self.tls)
             await wire.hello()
             opened = await wire.ask("register", username=name, password=PASSWORD)
             assert opened["type"] == "session", opened
@@ -280,7 +281,7 @@ class Crowd:
 
     async def _read_all(self, name: str) -> dict[str, int]:
         """By a new session, which has nothing but the server's word. Returns the heads."""
-        wire = await Wire.open(self.port)
+        wire = await Wire.open(self.port, tls=self.tls)
         try:
             return await self._read_by(wire, name)
         finally:
@@ -314,11 +315,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.kill", description=__doc__.splitlines()[0])
     parser.add_argument("--cycles", type=int, default=50)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--tls", action="store_true")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="chat-kill-") as folder:
         server = Server(Path(folder) / "data")
-        report = trio.run(run, Plan(given.seed, given.cycles), server, lambda line: print(line, flush=True))
+        report = trio.run(run, Plan(given.seed, given.cycles, tls=given.tls), server, lambda line: print(line, flush=True))
     print(report)
     assert report.verdict is not None
     raise SystemExit(0 if report.verdict.green else 1)

@@ -1,8 +1,8 @@
 """An independent ledger: what clients saw on their sockets, held against the rules of delivery.
 
-It shares no code with ``chat/`` and looks into no database. Clients tell it what they are about to send (`Ledger.sent`), each ack (`acked`),
-each refusal (`refused`), what their streams grew by (`follower.Follower`) and, at the end, whole histories (`history`). `Ledger.verdict`
-then holds all of it against the contract, section 3:
+It shares no code with ``chat/`` and looks into no database. Clients tell it what they are about to send (`Ledger.sent`), each ack
+(`acked`), each refusal (`refused`), what their streams grew by (`follower.Follower`) and, at the end, whole histories (`history`).
+`Ledger.verdict` then holds all of it against the contract, section 3:
 
 - an acknowledged text is in the history exactly once, with that epoch, seq, time and text; whatever was sent was acknowledged in the end;
 - no cid twice, and nothing that nobody sent;
@@ -203,4 +203,5 @@ class Ledger:
             return
         at = next((i for i, (a, b) in enumerate(zip(stream, history, strict=False)) if a != b), min(len(stream), len(history)))
         seen, stored = (repr(records[at]) if at < len(records) else "nothing" for records in (stream, history))
-        self.fault(GAP if at == len(stream) else WRONG, f"{session}'s stream of {conv} leaves the history at {at + 1}: {seen}, not {stored}")
+        kind = GAP if at == len(stream) else WRONG
+        self.fault(kind, f"{session}'s stream of {conv} leaves the history at {at + 1}: {seen}, not {stored}")

@@ -20,6 +20,7 @@ class Crowd(Protocol):
 
     ledger: Ledger
     port: int
+    tls: bool
     sending: bool  # new texts may be sent
     starts: int  # of the server
 
@@ -84,8 +85,8 @@ class Session:
         while True:
             start = await self._crowd.server_up(start)
             try:
-                wire = await Wire.open(self._crowd.port)
-            except OSError:
+                wire = await Wire.open(self._crowd.port, tls=self._crowd.tls)
+            except ENDED:
                 if self._crowd.is_up(start):
                     raise
                 continue

@@ -33,6 +33,11 @@ async def test_five_kills(data_dir):
 
 
 @pytest.mark.long
+async def test_two_kills_under_tls(data_dir):
+    check(await run(Plan(seed=4, cycles=2, tls=True), Server(data_dir)), 2)
+
+
+@pytest.mark.long
 async def test_two_power_cuts(tracer, data_dir):
     check(await run(Plan(seed=5, cycles=2, acks=(150, 300)), PowerCut(data_dir)), 2)
 

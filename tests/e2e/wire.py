@@ -29,7 +29,11 @@ class Wire:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             stream = trio.SSLStream(stream, context)
-            await stream.do_handshake()
+            try:
+                await stream.do_handshake()
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
         return cls(stream)
 
     async def send(self, *messages: dict) -> None:
