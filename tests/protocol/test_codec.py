@@ -144,21 +144,27 @@ def test_a_missing_or_null_field_is_refused_unless_it_is_optional(type_, name):
         assert re.fullmatch(f"`{name}` must be .*, got null", refused(null).message)
 
 
+WRONG = [True, 1.5, [], {}, [[]], 17, "word", -1, 2**53 + 1, 10**30, -(10**30), ""]
+
+
 @pytest.mark.parametrize(("type_", "name"), FIELDS)
-@pytest.mark.parametrize("wrong", [True, 1.5, [], {}, [[]], 17, "word", -1, 2**53 + 1, 10**30, -(10**30), ""], ids=repr)
-def test_a_value_of_another_type_or_out_of_bounds_is_refused_with_the_reason(type_, name, wrong):
+def test_a_value_of_another_type_or_out_of_bounds_is_refused_with_the_reason(type_, name):
     """All pairs; where the value happens to be good for the field, it is what is read."""
-    read = outcome(decode_request, frame(type_, **{name: wrong}))
-    if isinstance(read, RemoteProtocolError):
-        assert read.code == "bad_request"
-        assert re.match(f"`{name}.* must |`{name}.* too large", read.message)
-        assert read.id == (None if name == "id" or type_ == "hello" else 1)
-    else:
-        good = GOOD[type_][name]
-        assert getattr(read, name) == wrong
-        assert type(wrong) is type(good) or (name == "id" and isinstance(wrong, str | int))
-        assert wrong != "" or name not in ("text", "cid")
-        assert type(wrong) is bool or not isinstance(wrong, int) or abs(wrong) <= 2**53
+    refusals = 0
+    for wrong in WRONG:
+        read = outcome(decode_request, frame(type_, **{name: wrong}))
+        if isinstance(read, RemoteProtocolError):
+            refusals += 1
+            assert read.code == "bad_request"
+            assert re.match(f"`{name}.* must |`{name}.* too large", read.message)
+            assert read.id == (None if name == "id" or type_ == "hello" else 1)
+        else:
+            good = GOOD[type_][name]
+            assert getattr(read, name) == wrong
+            assert type(wrong) is type(good) or (name == "id" and isinstance(wrong, str | int))
+            assert wrong != "" or name not in ("text", "cid")
+            assert type(wrong) is bool or not isinstance(wrong, int) or abs(wrong) <= 2**53
+    assert refusals >= 8
 
 
 def test_what_is_wrong_is_said_with_its_place():
