@@ -1,4 +1,5 @@
-"""How many examples Hypothesis tries: HYPOTHESIS_PROFILE is dev (100, the default), ci (500, the same ones each time: what CI runs) or long (20,000)."""
+"""How many examples Hypothesis tries of each property. HYPOTHESIS_PROFILE is dev (100, the default), ci (500, the same ones each
+time: what CI runs) or long (20,000)."""
 
 import os
 

@@ -71,6 +71,7 @@ AFTER = {
     "failed": [HELLO, WELCOME, LOGIN, FAILED],
 }
 NEEDS_A_SESSION = [cls for cls in m.REQUESTS.values() if cls not in (m.Hello, m.Register, m.Login, m.Resume, m.Ping, m.Pong)]
+
 # Some message of each class, where only the class matters. The error is nobody's: with the id of a login it would be its answer.
 FIRST = settings(max_examples=1, phases=[Phase.generate], database=None)
 SOME = {cls: find(gen.message(cls), lambda _: True, settings=FIRST) for cls in {*m.REQUESTS.values(), *m.NOTICES.values()}}
