@@ -1,0 +1,299 @@
+"""Resume and history over whole connections, without sockets: what was missed comes once, in order, with nothing between it and live."""
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat import catchup
+from chat.errors import ChatError
+from chat.protocol import messages as m
+from chat.rooms import effects as fx
+from tests.rooms.house import of_type, open_house
+from tests.wire import open_lines
+
+
+@pytest.fixture
+def house():
+    with open_house() as house:
+        house.ann, house.bob = house.register("ann"), house.register("bob")
+        yield house
+
+
+def say(house, line, text, channel="lobby", to=None):
+    """One committed message. *Returns* its seq."""
+    house.count = getattr(house, "count", 0) + 1
+    channel = None if to else channel
+    (ack,) = of_type(house.ask(line, m.Send(id=1, cid=f"c{house.count}", channel=channel, to=to, text=text)), "ack")
+    return ack["seq"]
+
+
+def room(house, id, name, *lines):
+    """A channel with the sessions' accounts in it."""
+    names = {"name": name, "canonical": name, "skeleton": name}
+    create = fx.CreateRoom(room=id, epoch="abcdefgh", private=False, password_hash=None, at_ms=0, **names)
+    house.do([create, *(fx.PutMember(room=id, account=line.account, role="member", at_ms=0) for line in lines)])
+
+
+def epoch(house, channel="lobby"):
+    return house.state.room(channel).epoch
+
+
+def gone(house, line):
+    house.manager.gone(line)
+    return line.token
+
+
+async def send(house, line, n, channel="lobby", size=10):
+    """*n* messages through the running pipeline."""
+    for _ in range(n):
+        house.count = getattr(house, "count", 0) + 1
+        await house.tell(line, m.Send(id=1, cid=f"c{house.count}", channel=channel, text=f"{house.count} " + "x" * size))
+
+
+def seqs(messages, conv="#lobby"):
+    return [message["seq"] for message in messages if message.get("conv") == conv and "seq" in message]
+
+
+async def test_what_was_missed_comes_in_order_and_then_live(house):
+    for n in range(5):
+        say(house, house.ann if n % 2 else house.bob, f"text {n}")
+    say(house, house.bob, "private", to="ann")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        cursors = {"#lobby": [epoch(house), 3], "@bob": [house.router.heads(house.ann.account)["@bob"][0], 1]}
+        wire = await lines.resume(token, cursors)
+        told = await wire.hear("resumed")
+        assert seqs(told) == [3, 4, 5]
+        assert [message.get("cid") for message in told if message.get("conv") == "#lobby"] == [None, "c4", None], "one's own have the cid"
+        assert seqs(told, "@bob") == [1]
+        resumed = told[-1]
+        assert resumed["user"] == "ann"
+        assert resumed["session"] == house.ann.session
+        assert resumed["resume_token"] != token
+        assert {name: head[1] for name, head in resumed["heads"].items()} == {"#lobby": 5, "@bob": 1}
+        await send(house, house.bob, 2)
+        await house.settle()
+        assert seqs(wire.messages) == [6, 7]
+        assert seqs(await wire.ask({"type": "send", "id": 9, "cid": "new", "channel": "lobby", "text": "here"})) == [6, 7, 8]
+
+
+async def test_what_cannot_be_replayed_is_told(house):
+    for n in range(510):
+        say(house, house.bob, str(n))
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        other = "zzzzzzzz"
+        for cursor, wanted in [
+            ([epoch(house), 1], [{"type": "gap", "conv": "#lobby", "after": 0, "before": 511}]),
+            ([epoch(house), 10], [{"type": "gap", "conv": "#lobby", "after": 9, "before": 511}]),
+            ([epoch(house), 512], [{"type": "history_reset", "conv": "#lobby", "epoch": epoch(house), "last_seq": 510}]),
+            ([other, 5], [{"type": "history_reset", "conv": "#lobby", "epoch": epoch(house), "last_seq": 510}]),
+            ([epoch(house), 511], []),
+        ]:
+            wire = await lines.resume(token, {"#lobby": cursor, "#nowhere": [other, 1], "@stranger": [other, 1]})
+            told = await wire.hear("resumed")
+            assert [message for message in told[:-1] if message["type"] != "removed"] == wanted
+            assert {message["conv"] for message in of_type(told, "removed")} == {"#nowhere", "@stranger"}
+            token = told[-1]["resume_token"]
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 11]})
+        assert seqs(await wire.hear("resumed")) == list(range(11, 511)), "exactly 500 are replayed"
+
+
+async def test_what_is_not_named_is_not_replayed(house):
+    say(house, house.bob, "text")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {})
+        (resumed,) = await wire.hear("resumed")
+        assert resumed["heads"]["#lobby"][1] == 1
+
+
+async def test_a_cursor_of_nothing_begins_at_the_first(house):
+    say(house, house.bob, "text")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 0]})
+        assert seqs(await wire.hear("resumed")) == [1]
+
+
+class Between:
+    """Does something while a replay waits for the store."""
+
+    def __init__(self, monkeypatch, *actions):
+        self.actions = list(actions)
+        real = catchup._stretch
+
+        async def stretch(conn, conv, next_seq):
+            if self.actions:
+                await self.actions.pop(0)()
+            return await real(conn, conv, next_seq)
+
+        monkeypatch.setattr(catchup, "_stretch", stretch)
+
+
+@settings(max_examples=settings.default.max_examples // 4)  # each is a house of its own, with 120 commits before it begins
+@given(rounds=st.lists(st.integers(0, 100), min_size=1, max_size=4), behind=st.integers(1, 120))
+async def test_nothing_twice_and_nothing_between_however_much_comes_meanwhile(rounds, behind):
+    with open_house() as house:
+        house.ann, house.bob = house.register("ann"), house.register("bob")
+        for n in range(120):
+            say(house, house.bob, str(n))
+        token = gone(house, house.ann)
+        house.router.by_conv[house.state.room("lobby").id].ring = None
+        async with open_lines(house) as lines:
+
+            def round_of(n):
+                async def meanwhile():
+                    await send(house, house.bob, n)
+                    await house.settle()
+
+                return meanwhile
+
+            with pytest.MonkeyPatch.context() as patch:
+                Between(patch, *map(round_of, rounds))
+                wire = await lines.resume(token, {"#lobby": [epoch(house), 121 - behind]})
+                told = await wire.hear("resumed")
+            await send(house, house.bob, 1)
+            await house.settle()
+            head = told[-1]["heads"]["#lobby"][1]
+            assert seqs(told) == list(range(121 - behind, head + 1))
+            assert seqs(wire.messages) == [head + 1]
+
+
+@pytest.mark.parametrize("how", ["delete", "leave"])
+async def test_a_channel_that_goes_while_it_is_replayed(house, monkeypatch, how):
+    room(house, 5, "den", house.bob, house.ann)
+    phone = house.log_in("ann")
+    for n in range(3):
+        say(house, house.bob, str(n), "den")
+        say(house, house.bob, str(n))
+    token = gone(house, house.ann)
+    for audience in house.router.by_conv.values():
+        audience.ring = None
+    async with open_lines(house) as lines:
+
+        async def meanwhile():
+            if how == "leave":
+                await house.tell(phone, m.Leave(id=1, channel="den"))
+            else:
+                effects = (fx.DeleteRoom(room=5),)
+                house.desk.add(fx.Action(effects=effects))
+            await house.settle()
+
+        Between(monkeypatch, meanwhile)
+        wire = await lines.resume(token, {"#den": ["abcdefgh", 1], "#lobby": [epoch(house), 1]})
+        told = await wire.hear("resumed")
+        assert seqs(told) == [1, 2, 3]
+        assert [message["conv"] for message in of_type(told, "removed")] == ["#den"]
+        assert list(told[-1]["heads"]) == ["#lobby"]
+        assert [channel["channel"] for channel in told[-1]["channels"]] == ["lobby"]
+
+
+async def test_a_channel_that_the_store_deleted_and_the_router_does_not_know_yet(house, monkeypatch):
+    room(house, 5, "den", house.bob, house.ann)
+    say(house, house.bob, "x", "den")
+    token = gone(house, house.ann)
+    house.router.by_conv[5].ring = None
+    async with open_lines(house) as lines:
+        later = []
+
+        async def meanwhile():
+            outcomes = house.writer.commit([fx.Action(effects=(fx.DeleteRoom(room=5),))])
+            later.append(outcomes)
+
+        async def routed():
+            house.state.apply(fx.DeleteRoom(room=5))
+            house.router.route(later[0])
+
+        Between(monkeypatch, meanwhile, routed)
+        wire = await lines.resume(token, {"#den": ["abcdefgh", 1]})
+        told = await wire.hear("resumed")
+        assert [message["conv"] for message in of_type(told, "removed")] == ["#den"]
+
+
+async def test_a_store_that_cannot_be_read_ends_the_connection_and_the_token_stays_good(house, monkeypatch):
+    say(house, house.bob, "text")
+    token = gone(house, house.ann)
+    house.router.by_conv[house.state.room("lobby").id].ring = None
+    async with open_lines(house) as lines:
+
+        async def fails():
+            raise ChatError("storage_unavailable", "no")
+
+        Between(monkeypatch, fails)
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
+        (closing,) = await wire.hear("closing")
+        assert closing["code"] == "storage_unavailable"
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
+        assert seqs(await wire.hear("resumed")) == [1]
+
+
+async def test_many_rooms_with_long_texts_never_cut_a_slow_peer(house):
+    """What is replayed waits for the outbox, whether it comes from the store or out of the rings."""
+    for n in range(8):
+        room(house, 10 + n, f"r{n}", house.bob, house.ann)
+        for _ in range(20):
+            say(house, house.bob, "x" * 10_000, f"r{n}")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = lines.wire()
+        await wire.say({"type": "hello", "protocol": 1, "client": "test"})
+        await wire.hear("welcome")
+        wire.stalled = True
+        cursors = {f"#r{n}": ["abcdefgh", 1] for n in range(8)}
+        await wire.say({"type": "resume", "id": 1, "token": token, "cursors": cursors})
+        most = 0
+        while not wire.messages or wire.messages[-1]["type"] != "resumed":
+            with trio.move_on_after(0.02):
+                await wire.outbox.wait_moved()
+            most = max(most, wire.outbox.pending_bytes)
+            assert wire.outbox.cut_code is None
+            wire.stalled = False
+            wire.flush_nowait()
+            wire.stalled = True
+        assert most > 200_000, "or nothing was tried"
+        for n in range(8):
+            assert seqs(wire.messages, f"#r{n}") == list(range(1, 21))
+
+
+async def test_history(house):
+    for n in range(30):
+        say(house, house.bob if n % 2 else house.ann, f"text {n}")
+    say(house, house.ann, "psst", to="bob")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {})
+        await wire.hear("resumed")
+
+        async def page(conv="#lobby", **bounds):
+            return (await wire.ask({"type": "history", "id": 5, "conv": conv, "limit": 10, **bounds}))[-1]
+
+        first = await page(after=0)
+        assert seqs(first["messages"]) == list(range(1, 11))
+        assert (first["first_seq"], first["last_seq"], first["more"], first["epoch"]) == (1, 30, True, epoch(house))
+        assert [message.get("cid") for message in first["messages"][:2]] == ["c1", None]
+        assert seqs((await page(before=21))["messages"]) == list(range(11, 21))
+        assert seqs((await page())["messages"]) == list(range(21, 31))
+        assert seqs((await page(after=5, before=8))["messages"]) == [6, 7]
+        assert (await page(after=30))["messages"] == []
+        assert seqs((await page(after=0, limit=10_000))["messages"]) == list(range(1, 31))
+        assert seqs((await page("@bob"))["messages"], "@bob") == [1]
+        assert (await page("lobby"))["code"] == "bad_request"
+        assert (await page("#nowhere"))["code"] == "not_found"
+        assert (await page("@nobody"))["code"] == "not_found"
+        assert (await page("@ann"))["code"] == "not_found"
+
+
+async def test_read_markers_and_sessions(house):
+    say(house, house.bob, "text")
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {})
+        await wire.hear("resumed")
+        (ok,) = await wire.ask({"type": "read", "id": 2, "conv": "#lobby", "seq": 1})
+        assert ok["type"] == "ok"
+        (error,) = await wire.ask({"type": "read", "id": 3, "conv": "@bob", "seq": 1})
+        assert error["code"] == "not_found"
+        (ok,) = await wire.ask({"type": "sessions", "id": 4})
+        assert [(row["session"], row["current"], row["online"]) for row in ok["data"]] == [(house.ann.session, True, True)]
