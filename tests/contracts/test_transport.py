@@ -335,8 +335,8 @@ async def test_a_cut_that_nobody_closes_is_closed(kind, autojump_clock):
 
 
 async def test_a_slow_but_steady_peer_is_not_cut(kind, autojump_clock):
-    """8 KiB/s: in ten seconds too little for our kernel to call its buffer writable, which takes a third of it."""
-    async with open_pair(kind, receive_buffer=16 * KiB, send_buffer=200 * KiB) as (transport, client, server, _):
+    """4 KiB/s of 1: too little in ten seconds for our kernel to call its buffer writable, which takes a third of it."""
+    async with open_pair(kind, receive_buffer=16 * KiB, send_buffer=200 * KiB, segment=1400) as (transport, client, server, _):
         transport.outbox.on_cut = lambda code: pytest.fail("cut")
         while transport.outbox.pending_bytes < 600 * KiB:
             transport.outbox.put_always(b"." * 64 * KiB)
@@ -344,7 +344,7 @@ async def test_a_slow_but_steady_peer_is_not_cut(kind, autojump_clock):
             await trio.testing.wait_all_tasks_blocked()
         for _ in range(45):
             await trio.sleep(1)
-            await client.stream.receive_some(8 * KiB)
+            await client.stream.receive_some(4 * KiB)
         assert transport.outbox.pending_bytes
 
 
@@ -451,9 +451,13 @@ async def test_closing_a_peer_that_reads_nothing_has_a_deadline(kind, autojump_c
 
 
 async def test_closing_a_peer_that_never_ends_its_side_has_a_deadline(kind, autojump_clock):
-    async with open_pair(kind) as (transport, _client, *_):
+    async with open_pair(kind) as (transport, client, *_):
         began = trio.current_time()
-        await transport.aclose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.aclose)
+            assert await client.receive_some() == b""
+            assert await client.stream.receive_some() == b""  # under TLS the FIN comes after the close_notify
+            assert trio.current_time() == began
         assert 2 <= trio.current_time() - began <= 2.1
 
 

@@ -47,12 +47,16 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def open_server(handler, *, settings=None, tls=True, send_buffer=None, pool_bytes=1 << 30, web_handler=None, **listener):
-    """The nursery tree of the daemon in small: flusher, connections, door."""
+async def open_server(
+    handler, *, settings=None, tls=True, send_buffer=None, segment=None, pool_bytes=1 << 30, web_handler=None, **listener
+):
+    """The nursery tree of the daemon in small: flusher, connections, door. *segment*: as small as in a real network, not 64 KiB."""
     sockets = door.bind("127.0.0.1:0")
-    if send_buffer:
-        for sock in sockets:
+    for sock in sockets:
+        if send_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        if segment:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
     flush, pool = FlushSet(), OutboxPool(pool_bytes)
     async with trio.open_nursery() as services:
         services.start_soon(flush.run)

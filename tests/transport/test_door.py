@@ -204,6 +204,7 @@ async def test_a_served_connection_has_no_deadline_here(autojump_clock):
 
 async def test_unfinished_handshakes_are_few_and_the_oldest_make_room(autojump_clock):
     async with open_server(echo, settings=DoorSettings(handshakes=3, handshake_s=60)) as server, contextlib.AsyncExitStack() as stack:
+        assert await answers(await stack.enter_async_context(await server.connect()))
         silent = [await stack.enter_async_context(await server.connect(say=b"")) for _ in range(5)]
         began = trio.current_time()
         client = await stack.enter_async_context(await server.connect())
