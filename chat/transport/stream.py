@@ -10,8 +10,9 @@ for the same pump. A stream that never waits would hide a slow reader, so plain 
 `CIPHER_BYTES` of ciphertext wait, and plain and cipher bytes both count in the outbox. The reader may send as well (a key
 update, an alert); that counts too. `encrypt` is called by the flusher task alone (`FlushSet.run`).
 
-The write deadline is of what the peer's kernel took, not of what ours did: ours says "writable" only when a third of a buffer
-of up to 4 MiB is free, and a peer that reads a steady 50 KiB/s would seem dead. So the send queue's length (SIOCOUTQ) is asked.
+The write deadline is of what the peer's kernel took, not of what ours did. Ours says "writable" only when a third of a buffer of
+up to 4 MiB is free, and takes nothing while that is overrun by as much as 64 KiB: so at the end of each window a send is tried,
+and the length of the send queue is asked (SIOCOUTQ).
 
 Ends. ``_eof``: the peer ended its side in order. ``_broken``: a send failed; the outbox is gone, and what the peer sent before may
 still be read. ``_closing``: `aclose` began, no more reading. ``_closed``: the descriptor is gone.
