@@ -82,11 +82,13 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
         raise ChatError("unauthorized", "this token was used before; the session was ended, log in again")
     conn.cursors = request.cursors
     await _open(conn, it.ResumeVerified(id=request.id, account=row.account, session=row.session, token_hash=token_hash))
+    if conn.refused == "unauthorized":  # the token went stale between the look-up and the commit
+        await conn.ask(it.TokenReused(account=row.account, session=row.session))
 
 
 async def _open(conn: "Connection", item: it.Registration | it.LoginVerified | it.ResumeVerified) -> None:
     """Ask for a session, and wait until the answer is out."""
-    conn.opening = trio.Event()
+    conn.opening, conn.refused = trio.Event(), None
     await conn.ask(item)
     await conn.opening.wait()
 

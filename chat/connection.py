@@ -88,6 +88,7 @@ class Connection:
         self.since: Final = services.now()
         self.pinged = False
         self.opening: trio.Event | None = None  # the answer to a register, login or resume is out
+        self.refused: str | None = None  # and was an error, with this code
         self.replaying: tuple[str, list[fx.Conversation]] | None = None
         self.fresh_token = False  # the client has not spoken since `resumed`
         self.cursors: dict[str, tuple[str, int]] = {}  # of the resume that is being answered
@@ -144,6 +145,9 @@ class Connection:
             if not frames:
                 return True
             self.pinged = False
+            if self.fresh_token:
+                self.fresh_token = False
+                await self.ask(it.Resumed())
             await self._handle(receive(frames))
             if self._ended:
                 return True
@@ -166,9 +170,6 @@ class Connection:
             await self._submit(batch)
 
     async def _submit(self, batch: list[Any]) -> None:
-        if self.fresh_token:
-            self.fresh_token = False
-            batch = [it.Resumed(), *batch]
         try:
             self.services.manager.inbox.send_nowait((self, batch))
         except trio.WouldBlock:
@@ -273,6 +274,7 @@ class Connection:
 
     def login_failed(self, error: ChatError) -> None:
         self.account, self.session = 0, ""
+        self.refused = error.code
         self._opening_answered()
         self.tell(m.Error(id=self.protocol.pending_id, code=error.code, message=error.message, retry_after=error.retry_after))
 

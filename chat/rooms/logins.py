@@ -119,7 +119,7 @@ def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
 
     def failed(error: Any) -> None:
         if before is not None:
-            before.end(m.Closing(code=error.code, retry_after=1))
+            before.end(m.Closing(code=error.code, retry_after=None if error.code == "unauthorized" else 1))
         if session.link is link:
             session.link, session.gone_at = None, desk.clock.now()
         link.login_failed(error)
@@ -149,7 +149,7 @@ def close_sessions(desk: Desk, effect: fx.CloseSessions) -> None:
         if session.id != effect.but and effect.only in (None, session.id):
             del desk.sessions[session.id]
             session.end()
-            if session.link is not None:
+            if session.link is not None and session.link.account:  # one that is just resuming is refused at its own place
                 session.link.end(m.Closing(code=effect.code))
 
 
