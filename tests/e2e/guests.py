@@ -41,9 +41,9 @@ def shared(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Ser
 
 
 class Guest(Wire):
-    """*opened* is the `session` or `resumed` that it got. Also a context manager: closes its socket at the end."""
+    """``opened`` is the `session` or `resumed` that it got. As a context manager it closes its socket at the end."""
 
-    opened: dict = {}
+    opened: dict
 
     @classmethod
     async def connect(cls, server: Server, *, tls: bool = False, host: str = "127.0.0.1", source: str | None = None) -> "Guest":

@@ -75,7 +75,18 @@ def dump(value: Any) -> str:
 
 # ---------------------------------------------------------------- what a field must not hold
 
-NOT_JSON = [Raw("NaN"), Raw("Infinity"), Raw("-Infinity"), Raw("nul"), Raw("'x'"), Raw(""), Raw("01"), Raw("+1"), Raw('"\t"'), Raw('"\\x41"')]
+NOT_JSON = [
+    Raw("NaN"),
+    Raw("Infinity"),
+    Raw("-Infinity"),
+    Raw("nul"),
+    Raw("'x'"),
+    Raw(""),
+    Raw("01"),
+    Raw("+1"),
+    Raw('"\t"'),
+    Raw('"\\x41"'),
+]
 BEYOND = [Raw("1e999"), Raw("-1e999"), Raw("1" * 400)]
 CONTROLS = [Raw(f'"a\\u{n:04x}b"') for n in (0, 1, 8, 0x0B, 0x0D, 0x1B, 0x1F, 0x7F, 0x80, 0x85, 0x9F)] + [Raw('"\x7f"'), Raw('"\x85"')]
 BREAKS = [Raw('"a\\nb"'), Raw('"a\\tb"')]
@@ -92,7 +103,23 @@ def bad_values(kind: Any, *, text: bool) -> tuple[list[Any], bool]:
     bad = [*BEYOND, DEEP, VERY_DEEP]
     if len(parts) == 2:  # an id
         assert {base(part) for part in parts} == {int, str}
-        bad += [1.5, True, False, [], {}, FAR, -FAR, m.MAX_INT + 1, -m.MAX_INT - 1, "x" * 65, "é" * 33, "x" * 5000, *CONTROLS, *BREAKS, *SURROGATES]
+        bad += [
+            1.5,
+            True,
+            False,
+            [],
+            {},
+            FAR,
+            -FAR,
+            m.MAX_INT + 1,
+            -m.MAX_INT - 1,
+            "x" * 65,
+            "é" * 33,
+            "x" * 5000,
+            *CONTROLS,
+            *BREAKS,
+            *SURROGATES,
+        ]
         return bad, optional
     (part,) = parts
     match base(part):
@@ -214,7 +241,22 @@ class Maker:
 
     def extremes(self) -> Iterator[Case]:
         """Odd values of the right kind: they mean nothing, and are answered like any other."""
-        strings = ["", " ", "x" * 6000, "\u202e", "\u2028", "\uffff", "\U0001f4a5" * 1000, "#", "@", "//", "a/b", "..", "\u00e4\u0308" * 500, "null"]
+        strings = [
+            "",
+            " ",
+            "x" * 6000,
+            "\u202e",
+            "\u2028",
+            "\uffff",
+            "\U0001f4a5" * 1000,
+            "#",
+            "@",
+            "//",
+            "a/b",
+            "..",
+            "\u00e4\u0308" * 500,
+            "null",
+        ]
         numbers = [m.MAX_INT, 1, 2**31, 2**32, 0]
         for type_ in sorted(set(VALID) - {"hello", "pong", "logout"} - OPENERS):
             for field in attrs.fields(m.REQUESTS[type_]):
@@ -270,7 +312,11 @@ def judge(cases: list[Case], answers: list[dict]) -> list[str]:
             continue
         found = by_id.pop(case.id, [])
         codes = case.codes or CODES - {"internal_error", "indeterminate", "too_large", "storage_unavailable"}
-        if len(found) != 1 or (found[0]["type"] == "error" and found[0]["code"] not in codes) or (case.codes and found[0]["type"] != "error"):
+        if (
+            len(found) != 1
+            or (found[0]["type"] == "error" and found[0]["code"] not in codes)
+            or (case.codes and found[0]["type"] != "error")
+        ):
             wrong.append(f"{case.frame[:200]!r}: {found} and not {sorted(case.codes)}")
     return wrong + [f"nobody asked for {by_id}"] * bool(by_id)
 
@@ -339,7 +385,8 @@ async def test_a_malformed_first_frame_is_refused_and_a_hello_still_counts(serve
 
 
 @pytest.mark.parametrize(
-    "first", [b"\n", b"\0\0\0\0", b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"[]\n", b" {}\n", b"\x16\x03\x01\xff\xff", b"\xff" * 100]
+    "first",
+    [b"\n", b"\0\0\0\0", b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"[]\n", b" {}\n", b"\x16\x03\x01\xff\xff", b"\xff" * 100],
 )
 async def test_what_does_not_begin_like_a_dialect_is_closed_and_nothing_is_reflected(server, first):
     async with await Guest.connect(server) as guest:
@@ -372,7 +419,9 @@ async def test_a_frame_of_the_limit_is_read_and_a_longer_one_ends_the_connection
         frame = b'{"type":"ping","id":"fits","ignored":"'
         await guest.stream.send_all(frame + b"x" * (limit - len(frame) - 2) + b'"}\n')
         assert (await guest.until_type("pong"))["id"] == "fits"
-        await guest.stream.send_all(b'{"type":"ping","id":"before"}\n' + frame + b"x" * (limit - len(frame) - 1) + b'"}\n{"type":"ping","id":"behind"}\n')
+        await guest.stream.send_all(
+            b'{"type":"ping","id":"before"}\n' + frame + b"x" * (limit - len(frame) - 1) + b'"}\n{"type":"ping","id":"behind"}\n'
+        )
         *before, last = await guest.to_the_end()
         assert [message["id"] for message in before] == ["before"]
         assert (last["type"], last["code"]) == ("error", "too_large")
