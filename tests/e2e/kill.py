@@ -7,6 +7,8 @@ killed with SIGKILL and started again; everybody resumes with cursors and sends 
 many acks, or when only some of the crowd have resumed (then others never get the answer to their resume, and must come with the
 same token again), plus a delay of some milliseconds, since right after acks the server would always be at the same place of its work.
 
+Sessions also move to another connection while the old one lives, and listeners sleep through some starts of the server.
+
 The server is stopped first (SIGSTOP), then all bytes that it had sent are read. Only if at least ``IN_FLIGHT`` texts were written before
 and have no ack among these bytes, it is killed as it stands; else it goes on for a moment. So every kill falls into its work.
 The seed gives the texts, their targets and the kills' schedule.
@@ -24,7 +26,7 @@ import trio.testing
 
 from tests.e2e.ledger import LOST, WRONG, Ledger, Verdict, conv_key, record_of
 from tests.e2e.server import Server
-from tests.e2e.session import Session, Work
+from tests.e2e.session import MOVES, Session, Work
 from tests.e2e.wire import ENDED, Wire
 
 IN_FLIGHT = 20
@@ -47,23 +49,23 @@ class Plan:
     delay_s: float = 0.03
     stuck_s: float = 30.0
     tls: bool = False
+    moves: float = MOVES
     hasty: bool = False  # break off at the first fault
 
     def kills(self) -> "list[Kill]":
         draw = random.Random(self.seed)
-        sessions = self.senders + self.listeners
         kills = []
         for _ in range(self.cycles):
             acks, delay_s = draw.randint(*self.acks), draw.uniform(0, self.delay_s)
-            resumed = draw.randint(IN_FLIGHT // self.window + 4, sessions - 2)
+            resumed = draw.randint(min(IN_FLIGHT // self.window + 4, self.senders), self.senders)
             is_early = draw.random() < self.early_share and bool(kills)
-            kills.append(Kill(0, resumed, delay_s / 4) if is_early else Kill(acks, sessions, delay_s))
+            kills.append(Kill(0, resumed, delay_s / 4) if is_early else Kill(acks, self.senders, delay_s))
         return kills
 
 
 @dataclass(frozen=True)
 class Kill:
-    """When: after so many acks of this start, and so many sessions that are live again; then a delay."""
+    """When: after so many acks of this start, and so many senders that are live again; then a delay."""
 
     acks: int
     resumed: int
@@ -80,6 +82,7 @@ class Report:
     first_ack_s: list[float] = field(default_factory=list)
     tokens_again: int = 0
     fills: int = 0
+    moved: int = 0
     gave_up: str = ""
 
     def __str__(self) -> str:
@@ -90,7 +93,7 @@ class Report:
             f" stored but not acknowledged then: {sum(self.stored_unacked)}, after {sum(map(bool, self.stored_unacked))} of the kills",
             f"longest time to the first ack after a restart: {max(self.first_ack_s, default=0):.2f} s",
             f"{self.verdict.compared} records of streams compared, {self.fills} fills by history,"
-            f" {self.tokens_again} resumes with a token whose answer was lost",
+            f" {self.tokens_again} resumes with a token whose answer was lost, {self.moved} moves to another connection",
             *(["gave up: " + self.gave_up] if self.gave_up else []),
             *self.verdict.examples,
         ]
@@ -105,6 +108,7 @@ class Crowd:
         self.server = server
         self.port = server.port
         self.tls = plan.tls
+        self.moves = plan.moves
         self.ledger = Ledger()
         self.sending = True
         self.report = Report(plan.seed)
@@ -125,8 +129,9 @@ class Crowd:
     def is_up(self, start: int) -> bool:
         return self.server.up and self.server.starts == start
 
-    async def server_up(self, after: int) -> int:
-        while not (self.server.up and self.server.starts > after):
+    async def server_up(self, after: int, naps: int = 0) -> int:
+        """A start later than *after*, and than so many more, unless the run comes to its end."""
+        while not (self.server.up and self.server.starts > after + (naps if self.sending else 0)):
             await self._lot.park()
         return self.server.starts
 
@@ -171,6 +176,7 @@ class Crowd:
             self.ledger.fault(WRONG, f"the first ack came {max(late):.1f} s after a restart")
         self.report.verdict = self.ledger.verdict(complete=not self.given_up.is_set())
         self.report.tokens_again = sum(session.presented_again for session in self.sessions)
+        self.report.moved = sum(session.moved for session in self.sessions)
         self.report.fills = sum(session.follower.fills for session in self.sessions)
         return self.report
 
@@ -191,9 +197,10 @@ class Crowd:
             partner = names[i ^ 1] if i ^ 1 < len(names) else name
             targets = [{"channel": channel} for channel in CHANNELS] + [{"to": partner}, {"to": names[(i + 7) % len(names)]}]
             work = Work(targets, plan.window, random.Random(f"{plan.seed} {name}"))
-            self.sessions.append(Session(self, name, PASSWORD, name, work))
+            self.sessions.append(Session(self, name, PASSWORD, name, random.Random(f"{plan.seed} {name} moves"), work))
         listeners = [*names[: plan.listeners - 1], "listener"]
-        self.sessions += [Session(self, name, PASSWORD, f"{name} again") for name in listeners]
+        for name in listeners:
+            self.sessions.append(Session(self, name, PASSWORD, f"{name} again", random.Random(f"{plan.seed} {name} naps")))
 
     async def _cycle(self, kill: Kill) -> None:
         self.report.kills += 1
@@ -245,15 +252,16 @@ class Crowd:
         return sum(len(session.in_flight) for session in self.sessions)
 
     def _resumed(self) -> int:
-        return sum(session.live_since == self.starts for session in self.sessions)
+        return sum(session.live_since == self.starts for session in self.sessions if session.work)
 
     # ------------------------------------------------------------ the end
 
     async def _finish(self) -> None:
         """Nobody sends anything new; everything is acknowledged; everybody has everything; then read all histories."""
         if not self._is_over():
-            await self._reached(lambda: self._resumed() == len(self.sessions))
+            await self._reached(lambda: self._resumed() == self.plan.senders)
             self.sending = False
+            self.changed()  # who sleeps wakes up
             await self._reached(lambda: not any(session.outbox for session in self.sessions))
             self.report.stored_unacked.append(self.dups)
         else:

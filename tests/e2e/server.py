@@ -90,9 +90,12 @@ class Server:
             os.kill(self.pid(), signal.SIGKILL)
             await self.wait()
 
+    def terminate(self) -> None:
+        os.kill(self.pid(), signal.SIGTERM)
+
     async def stop(self) -> int:
         """SIGTERM. Returns the exit status."""
-        os.kill(self.pid(), signal.SIGTERM)
+        self.terminate()
         return await self.wait()
 
     async def wait(self) -> int:

@@ -21,10 +21,11 @@ class Crowd(Protocol):
     ledger: Ledger
     port: int
     tls: bool
+    moves: float
     sending: bool  # new texts may be sent
     starts: int  # of the server
 
-    async def server_up(self, after: int) -> int: ...
+    async def server_up(self, after: int, naps: int = 0) -> int: ...
     def changed(self) -> None: ...
     def acknowledged(self, *, dup: bool) -> None: ...
     def is_up(self, start: int) -> bool: ...
@@ -48,10 +49,15 @@ class Work:
         return self.random.choice(self.targets), cid, f"{cid} {filling}"
 
 
-class Session:
-    """*label* names it in the ledger; without *work* it only listens."""
+MOVES = 0.02  # after how many of the chunks that it reads a session moves to another connection
+NAPS = (0, 0, 1, 6)  # how many starts of the server a listener sleeps through: until more is missed than is replayed
 
-    def __init__(self, crowd: Crowd, user: str, password: str, label: str, work: Work | None = None) -> None:
+
+class Session:
+    """*label* names it in the ledger; without *work* it only listens, and sleeps now and then. It also moves, as a telephone does: a new
+    connection resumes while the old one still seems to live."""
+
+    def __init__(self, crowd: Crowd, user: str, password: str, label: str, draw: random.Random, work: Work | None = None) -> None:
         self.user = user
         self.work = work
         self.follower = Follower(label, crowd.ledger)
@@ -65,6 +71,10 @@ class Session:
         self._password = password
         self._token = ""
         self._live = False
+        self._is_new = False
+        self._left: Wire | None = None
+        self._draw = draw
+        self.moved = 0
         self._due: list[dict] = []
         self._acked_number = 0
         self._label = label
@@ -81,29 +91,46 @@ class Session:
         }
 
     async def run(self) -> None:
+        """*If cancelled* its connections are closed."""
         start = 0
-        while True:
-            start = await self._crowd.server_up(start)
-            try:
-                wire = await Wire.open(self._crowd.port, tls=self._crowd.tls)
-            except ENDED:
-                if self._crowd.is_up(start):
-                    raise
-                continue
-            try:
-                await self._talk(wire, start)
-            except ENDED:
-                pass
-            finally:
-                self._live = False
-                self.in_flight.clear()
-                await wire.aclose()
-            if self._crowd.is_up(start):
-                self._wrong("was closed though the server lives")
-                self._crowd.give_up(f"{self._label} was closed")
-                return
+        try:
+            while True:
+                start = await self._crowd.server_up(start, 0 if self.work or not start else self._draw.choice(NAPS))
+                while self._crowd.is_up(start):
+                    if not await self._connection(start):
+                        break
+                await self._leave(None)
+        finally:
+            await self._leave(None)
 
-    async def _talk(self, wire: Wire, start: int) -> None:
+    async def _connection(self, start: int) -> bool:
+        """Returns whether to go on with another one, to the same server."""
+        try:
+            wire = await Wire.open(self._crowd.port, tls=self._crowd.tls)
+        except ENDED:
+            return True
+        moves = False
+        try:
+            moves = await self._talk(wire, start)
+        except ENDED:
+            pass
+        finally:
+            self._live = False
+            self.in_flight.clear()
+            await self._leave(wire)
+        if not moves and self._crowd.is_up(start):
+            self._wrong("was closed though the server lives")
+            self._crowd.give_up(f"{self._label} was closed")
+        return moves
+
+    async def _leave(self, wire: Wire | None) -> None:
+        """Leave *wire* open behind, and close what was left before."""
+        left, self._left = self._left, wire
+        if left is not None:
+            await left.aclose()
+
+    async def _talk(self, wire: Wire, start: int) -> bool:
+        """Returns whether it moves; False: the server closed."""
         cursors = {self._name(conv): cursor for conv, cursor in self.follower.connect().items()}
         self._due = []
         self._acked_number = 0
@@ -123,8 +150,10 @@ class Session:
                 elif message["type"] in ("removed", "history_reset", "replaced", "closing"):
                     self._wrong(f"was told {message}")
             if self._live:
-                if self.live_since != start:
+                if self._is_new:
+                    self._is_new = False
                     self.live_since = start
+                    await self._leave(None)
                     self._due += [self._send(target, sent) for target, sent in self.outbox.values()]
                 self._due += self._new()
                 self._due += [self._history(conv) for conv in self.follower.wanted]
@@ -134,6 +163,10 @@ class Session:
                 await wire.send(*due)
                 self.in_flight.update(request["cid"] for request in due if request["type"] == "send")
                 self._crowd.changed()
+            if self._live and self._draw.random() < self._crowd.moves:
+                self.moved += 1
+                return True
+        return False
 
     def _record(self, notice: dict) -> Record:
         """Made once for all who got the same bytes, which name a channel and not one's own partner."""
@@ -175,7 +208,7 @@ class Session:
     def _opened(self, message: dict) -> None:
         self._token = message["resume_token"]
         self._heads(message)
-        self._live = True
+        self._live = self._is_new = True
 
     def _heads(self, message: dict) -> None:
         for conv, (epoch, seq) in message["heads"].items():

@@ -48,9 +48,10 @@ async def test_two_power_cuts(tracer, data_dir):
 @pytest.fixture
 def resume(server, dial):
     async def resume(token):
-        """A connection that asked to resume, and the answer."""
+        """A connection that asked to resume, and the answer; or the last word, where the session is ended just then."""
         wire = await dial(server.port)
-        return wire, await wire.ask("resume", token=token, cursors={})
+        await wire.send({"type": "resume", "id": 1, "token": token, "cursors": {}})
+        return wire, await wire.until(lambda message: message.get("id") == 1 or message["type"] == "closing")
 
     return resume
 

@@ -8,7 +8,7 @@ from tests.e2e.sabotage import SABOTAGES, command
 from tests.e2e.server import Server
 from tests.e2e.trace import PowerCut
 
-PLAN = Plan(seed=1, cycles=5, acks=(150, 300), stuck_s=10, hasty=True)
+PLAN = Plan(seed=1, cycles=5, acks=(150, 300), stuck_s=10, moves=0, hasty=True)
 NOTICED = {"ack_before_commit": LOST, "dedupe_off": DOUBLED, "seq_from_memory": GAP, "no_sync": LOST}
 
 

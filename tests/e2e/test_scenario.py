@@ -1,4 +1,4 @@
-"""The road of the README, walked by raw clients over TLS: the owner, a guest with the line that was printed, and a kill between two messages."""
+"""The road of the README, walked by raw clients over TLS: the owner, a guest with the line that was printed, a kill between messages."""
 
 import base64
 import hashlib
@@ -111,7 +111,9 @@ async def test_sigterm_says_goodbye_and_ends_with_0(plain_server, dial):
     wire = await dial(plain_server.port, tls=True)
     opened = await wire.ask("register", username="bob", password=PASSWORD, invite=join_lines(plain_server)[1][2])
     assert opened["type"] == "session"
-    assert await plain_server.stop() == 0
+    plain_server.terminate()
     closing = await wire.until(lambda message: message["type"] == "closing")
     assert closing["code"] == "shutting_down"
     assert closing["retry_after"] > 0
+    await wire.aclose()
+    assert await plain_server.wait() == 0
