@@ -122,7 +122,7 @@ class Connection:
                     if services.stopping and not self._ended:
                         self._say(m.Closing(code="shutting_down", retry_after=services.retry_after()))
                 await self.transport.aclose()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the line broke, or was cut, while something was being sent: over
         finally:
             services.links.discard(self)
