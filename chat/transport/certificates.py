@@ -100,6 +100,16 @@ def client_context() -> ssl.SSLContext:
     return context
 
 
+def host_names(certificate: bytes) -> list[str]:
+    """The names and addresses that a certificate (PEM, the first of a chain) is for."""
+    extensions = x509.load_pem_x509_certificate(certificate).extensions
+    try:
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
+
+
 def peer_fingerprint(connection: ssl.SSLObject | ssl.SSLSocket) -> str:
     """What the peer of a finished handshake showed (a `trio.SSLStream` will do). *Raises* ValueError when it showed none."""
     shown = connection.getpeercert(binary_form=True)

@@ -104,6 +104,15 @@ class Outbox:
                 return
         self._queue(data)
 
+    def put_last(self, data: bytes) -> None:
+        """Queue the last frame of the protocol below (a WebSocket's close frame), behind all that waits, also when sealed; then seal.
+
+        Nothing may follow it, so it is not refused for what waits before it.
+        """
+        if self.carrier is not None:
+            self._queue(data)
+        self.seal()
+
     def seal(self) -> None:
         """Take nothing more. What waits still goes out. Who waits in `wait_below` or `wait_not_lagging` gets ClosedResourceError."""
         self.sealed = True

@@ -78,6 +78,17 @@ class SocketTransport:
     def frame_limit(self, n_bytes: int) -> None:
         self._framer.limit = n_bytes
 
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """What the peer has connected to. *Raises* OSError when the socket is closed."""
+        host, port = self._sock.getsockname()[:2]
+        return str(host), int(port)
+
+    @property
+    def closing(self) -> bool:
+        """Whether `aclose` or `abort` began."""
+        return self._closing
+
     # ------------------------------------------------------------ in
 
     async def receive(self) -> list[bytes]:

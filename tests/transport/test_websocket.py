@@ -1,0 +1,520 @@
+import contextlib
+import gc
+import os
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat.errors import RemoteProtocolError
+from chat.transport.base import Dialect, framed
+from chat.transport.door import DoorSettings
+from chat.transport.outbox import OutboxLimits
+from chat.transport.websocket import MAX_FRAGMENTS, SLICE_FRAMES, FrameGuard
+from tests.transport.browsers import (
+    BINARY,
+    CLOSE,
+    MORE,
+    PING,
+    PONG,
+    TEXT,
+    close,
+    frame,
+    open_browser,
+    open_socket,
+    open_web,
+    text,
+    upgrade_request,
+)
+from tests.transport.peers import descriptors
+
+KiB = 1024
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def serve_echo(transport):
+    """As the connection does it: what is refused is answered, then the socket is closed."""
+    try:
+        while frames := await transport.receive():
+            for payload in frames:
+                if payload == b"raise":
+                    raise ValueError("on purpose")
+                if payload == b"bye":
+                    return await transport.aclose()
+                transport.outbox.put_always(framed(Dialect.WEB, payload))
+            transport.flush_nowait()
+    except RemoteProtocolError as error:
+        transport.outbox.put_always(framed(Dialect.WEB, error.code.encode()))
+        transport.outbox.seal()
+    await transport.aclose()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def below(request):
+    return request.param
+
+
+# ---------------------------------------------------------------- frames
+
+
+async def test_messages_go_both_ways(below):
+    async with open_web(serve_echo) as server, open_socket(server, below) as socket:
+        for payload in (b"{}", "ä€😀".encode(), b"x" * 125, b"y" * 126, b"z" * 8000, b""):
+            await socket.send(text(payload))
+            assert await socket.frame() == (TEXT, payload)
+        await socket.send(close(1000, b"done"))
+        assert (await socket.frame())[0] == CLOSE
+        assert await socket.frame() is None
+
+
+async def test_many_in_one_packet_and_one_in_many():
+    async with open_web(serve_echo) as server, open_socket(server) as socket:
+        await socket.send(b"".join(text(b"%d" % n) for n in range(300)))
+        assert [await socket.message() for _ in range(300)] == [b"%d" % n for n in range(300)]
+        for byte in frame(TEXT, b"ab", fin=False) + frame(PING, b"now") + frame(MORE, b"cd"):
+            await socket.send(bytes([byte]))
+        assert await socket.frame() == (PONG, b"now")
+        assert await socket.message() == b"abcd"
+
+
+async def test_fragments_are_one_message_even_within_a_letter():
+    async with open_web(serve_echo) as server, open_socket(server) as socket:
+        letters = "ä€😀".encode()
+        pieces = [letters[n : n + 1] for n in range(len(letters))]
+        await socket.send(frame(TEXT, fin=False) + b"".join(frame(MORE, piece, fin=False) for piece in pieces) + frame(MORE))
+        assert await socket.message() == letters
+
+
+async def test_pings_are_answered_and_pongs_cost_nothing():
+    async with open_web(serve_echo) as server, open_socket(server) as socket:
+        await socket.send(frame(PONG, b"x") * 2000 + frame(PING, b"a") + frame(PONG) + frame(PING, b"b" * 125) + text(b"m"))
+        assert [await socket.frame() for _ in range(3)] == [(PONG, b"a"), (PONG, b"b" * 125), (TEXT, b"m")]
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (frame(BINARY, b"x"), 1003, b"bad_request"),
+        (frame(BINARY, b"x", fin=False), 1003, b"bad_request"),
+        (text(b"\xff"), 1007, b"bad_request"),
+        (text(b"\xed\xa0\x80"), 1007, b"bad_request"),  # a lone surrogate
+        (frame(TEXT, b"\xe2\x82", fin=False) + frame(MORE, b"x"), 1007, b"bad_request"),
+        (text("€".encode()[:2]), 1007, b"bad_request"),
+        (text(b"x" * 8193), 1009, b"too_large"),
+        (text("€".encode() * 2731), 1009, b"too_large"),  # 2,731 characters, 8,193 bytes
+        (frame(TEXT, b"x" * 8000, fin=False) + frame(MORE, b"x" * 193), 1009, b"too_large"),
+        (frame(TEXT, b"", fin=False) + frame(MORE, b"", fin=False) * MAX_FRAGMENTS, 1009, b"too_large"),
+        (frame(TEXT, b"x" * 8193)[:8], 1009, b"too_large"),  # its head alone tells
+        (b"\x81\xff" + b"\x7f" + b"\xff" * 7, 1009, b"too_large"),  # 2^63 - 1
+        (frame(TEXT, b"x", masked=False), 1002, b"bad_request"),
+        (frame(TEXT, b"x", rsv=4), 1002, b"bad_request"),
+        (frame(3, b"x"), 1002, b"bad_request"),
+        (frame(0xB, b"x"), 1002, b"bad_request"),
+        (frame(MORE, b"x"), 1002, b"bad_request"),
+        (frame(TEXT, b"x", fin=False) + text(b"y"), 1002, b"bad_request"),
+        (frame(PING, b"x" * 126), 1002, b"bad_request"),
+        (frame(PING, b"x", fin=False), 1002, b"bad_request"),
+        (b"\x81\xfe\x00\x01" + b"\0" * 5, 1002, b"bad_request"),  # a length that is longer than it need be
+        (frame(CLOSE, b"x"), 1002, b"bad_request"),
+        (close(1005), 1002, b"bad_request"),
+        (close(999), 1002, b"bad_request"),
+        (close(1000, b"\xff"), 1007, b"bad_request"),
+    ],
+)
+async def test_what_may_not_be_sent_is_answered_and_closed_with_its_code(below, sent, code, said):
+    async with open_web(serve_echo) as server, open_socket(server, below) as socket:
+        await socket.send(text(b"before") + sent + text(b"after"))
+        assert await socket.closing() == ([b"before", said], code)
+
+
+async def test_a_message_of_the_limit_passes_and_the_limit_can_be_raised():
+    async def raised(transport):
+        assert transport.frame_limit == 8192
+        transport.frame_limit = 70_000
+        await serve_echo(transport)
+
+    async with open_web(raised) as server, open_socket(server) as socket:
+        for payload in (b"x" * 70_000, "€".encode() * 23_333):
+            await socket.send(text(payload))
+            assert await socket.message() == payload
+        half = frame(TEXT, b"x" * 35_000, fin=False), frame(MORE, b"y" * 35_000)
+        await socket.send(b"".join(half))
+        assert len(await socket.message()) == 70_000
+        await socket.send(half[0] + frame(MORE, b"y" * 35_001))
+        assert await socket.closing() == ([b"too_large"], 1009)
+
+
+async def test_as_many_fragments_as_allowed():
+    async with open_web(serve_echo) as server, open_socket(server) as socket:
+        for _ in range(3):  # counted for each message
+            await socket.send(frame(TEXT, b"a", fin=False) + frame(MORE, b"b", fin=False) * (MAX_FRAGMENTS - 2) + frame(MORE, b"c"))
+            assert len(await socket.message()) == MAX_FRAGMENTS
+
+
+# ---------------------------------------------------------------- the guard
+
+frames = st.builds(
+    frame,
+    st.sampled_from([TEXT, TEXT, MORE, MORE, PING, PONG, CLOSE, BINARY, 3]),
+    st.binary(max_size=200) | st.sampled_from([b"", b"x" * 125, b"x" * 126, b"x" * 300, b"x" * 1001]),
+    fin=st.booleans(),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+def naive(data, limit):
+    """The bytes that may pass, and the code that ends it, by reading one frame after the other."""
+    passed, size, count = b"", 0, 0
+    while len(data) >= 2:
+        n, head = data[1] & 127, 2
+        if n > 125:
+            head = {126: 4, 127: 10}[n]
+            n = int.from_bytes(data[2:head], "big")
+        opcode, whole = data[0] & 15, head + 4 * (data[1] >> 7) + n
+        if opcode == 2:
+            return passed, 1003
+        if opcode >= 8 and n > 125:
+            return passed, 1002
+        if opcode < 8:
+            size, count = (n, 1) if opcode == 1 else (size + n, count + 1)
+            if size > limit or count > MAX_FRAGMENTS:
+                return passed, 1009
+        if len(data) < whole:
+            break
+        passed += b"" if data[0] == 0x8A else data[:whole]
+        if opcode == 8:
+            return passed, "closed"
+        data = data[whole:]
+    return passed, None
+
+
+@given(st.lists(frames, max_size=30), st.lists(st.integers(0, 6000), max_size=20), st.booleans())
+def test_any_chunking_lets_the_same_frames_pass(sent, cuts, bytewise):
+    data = b"".join(sent)
+    cuts = range(len(data)) if bytewise else sorted(cuts)
+    chunks = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    guard = FrameGuard(1000)
+    slices = [piece for chunk in chunks if chunk for piece in guard.feed(chunk)]
+    passed, end = naive(data, 1000)
+    assert b"".join(slices) == passed
+    assert (guard.code if guard.error else "closed" if guard.closed else None) == end
+
+
+@given(st.binary(max_size=300))
+def test_garbage_raises_nothing(data):
+    guard = FrameGuard(100)
+    guard.feed(data)
+    guard.feed(data)
+
+
+def test_what_passes_comes_in_slices():
+    slices = FrameGuard(1000).feed(text(b"") * (3 * SLICE_FRAMES + 1))
+    assert [len(piece) for piece in slices] == [SLICE_FRAMES * 6] * 3 + [6]
+
+
+def test_nothing_more_than_a_frame_is_held_back():
+    guard = FrameGuard(1000)
+    assert guard.feed(frame(TEXT, b"x" * 1000)[:-1]) == []
+    assert len(guard._rest) == 1007
+    assert guard.feed(b"x" * 100_000)
+    assert guard.error is None or guard._rest is None
+
+
+# ---------------------------------------------------------------- ends
+
+
+async def test_the_servers_end_is_a_close_frame_and_nothing_after_it(below):
+    async with open_web(serve_echo) as server, open_socket(server, below) as socket:
+        await socket.send(text(b"one") + frame(PING, b"p") + text(b"bye") + frame(PING, b"late") * 50 + text(b"late"))
+        assert await socket.frame() == (TEXT, b"one")
+        messages, code = await socket.closing()
+        assert (messages, code) == ([], 1000)
+
+
+async def test_a_ping_after_our_close_frame_harms_nobody(caplog):
+    closed = trio.Event()
+
+    async def handler(transport):
+        await transport.receive()
+        transport.outbox.put_always(framed(Dialect.WEB, b"last"))
+        await transport.aclose()
+        closed.set()
+
+    async with open_web(handler) as server, open_socket(server) as socket:
+        await socket.send(text(b"x"))
+        assert await socket.message() == b"last"
+        assert (await socket.frame()) == (CLOSE, b"\x03\xe8")
+        await socket.send(frame(PING, b"late") + text(b"late") + close())
+        await socket.client.end()
+        await closed.wait()
+    assert not caplog.records
+
+
+async def test_after_the_peers_close_frame_nothing_is_sent(below):
+    done = trio.Event()
+
+    async def handler(transport):
+        assert await transport.receive() == [b"x"]
+        assert await transport.receive() == []
+        assert await transport.receive() == []
+        assert not transport.outbox.put(framed(Dialect.WEB, b"live"))
+        transport.outbox.put_always(framed(Dialect.WEB, b"answer"))
+        transport.flush_nowait()
+        await transport.aclose()
+        done.set()
+
+    async with open_web(handler) as server, open_socket(server, below) as socket:
+        await socket.send(text(b"x") + close(1001))
+        assert await socket.frame() == (CLOSE, b"\x03\xe9")
+        assert await socket.frame() is None
+        await socket.client.end()
+        await done.wait()
+
+
+@pytest.mark.parametrize("said", [b"", text(b"y")[:-1], frame(TEXT, b"y", fin=False)])
+async def test_an_end_without_a_close_frame_is_none(below, said):
+    seen = []
+
+    async def handler(transport):
+        seen.append(await transport.receive())
+        try:
+            seen.append(await transport.receive())
+        finally:
+            await transport.aclose()
+
+    async with open_web(handler) as server, open_socket(server, below) as socket:
+        await socket.send(text(b"x") + said)
+        await socket.client.end()
+        messages, _ = await socket.closing()
+    assert seen == [[b"x"]]
+    assert messages == []
+
+
+async def test_closing_a_peer_that_says_nothing_has_a_deadline(below, autojump_clock):
+    ended = trio.Event()
+
+    async def handler(transport):
+        await transport.aclose()
+        ended.set()
+
+    async with open_web(handler) as server, open_socket(server, below):
+        began = trio.current_time()
+        await ended.wait()
+        assert trio.current_time() - began <= 2.1
+
+
+async def test_a_stalled_browser_is_cut_and_its_last_frames_are_whole(autojump_clock):
+    limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=400 * KiB, write_deadline_s=10)
+    cut, ended = trio.Event(), trio.Event()
+
+    async def handler(transport):
+        transport.outbox.on_cut = lambda code: cut.set()
+        n = 0
+        while not cut.is_set():
+            transport.outbox.put_always(framed(Dialect.WEB, b"%05d" % n + b"." * 995))
+            transport.flush_nowait()
+            n += 1
+            if n % 50 == 0:
+                await trio.sleep(0.001)
+        await transport.aclose()
+        ended.set()
+
+    async with open_web(handler, settings=DoorSettings(outbox=limits), send_buffer=4096) as server:
+        async with open_socket(server, receive_buffer=4096) as socket:
+            await cut.wait()
+            messages, code = await socket.closing()
+            assert messages.pop() == b'{"type":"closing","code":"slow_consumer"}'
+            assert [message[:5] for message in messages] == [b"%05d" % n for n in range(len(messages))]
+            assert code == 1013
+            await ended.wait()
+        assert server.pool.total_bytes == 0
+
+
+async def test_a_lagging_browser_is_told_in_its_own_dialect():
+    async def handler(transport):
+        outbox = transport.outbox
+        while outbox.put(framed(Dialect.WEB, b"x" * 1000)):
+            transport.flush_nowait()
+        transport.flush_nowait()
+        await outbox.wait_not_lagging()
+        await transport.aclose()
+
+    limits = OutboxLimits(soft_bytes=20 * KiB)
+    settings = DoorSettings(outbox=limits)
+    async with open_web(handler, settings=settings, send_buffer=4096) as server, open_socket(server, receive_buffer=4096) as socket:
+        messages, code = await socket.closing()
+        assert set(messages[:-1]) == {b"x" * 1000}
+        assert (messages[-1], code) == (b'{"type":"lagging"}', 1000)
+
+
+# ---------------------------------------------------------------- attacks
+
+
+async def test_an_exception_in_one_handler_ends_that_connection_only(below):
+    async with open_web(serve_echo) as server, open_socket(server, below) as other:
+        await trio.testing.wait_all_tasks_blocked()
+        before = descriptors()
+        for _ in range(20):
+            async with open_socket(server, below) as socket:
+                await socket.send(text(b"raise"))
+                assert (await socket.closing())[0] == []
+        await other.send(text(b"alive"))
+        assert await other.message() == b"alive"
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert descriptors() == before
+
+
+async def test_resets_while_sending_disturb_nobody(below):
+    """200 browsers that vanish, with frames of everybody's on their way to them."""
+    transports = set()
+
+    async def handler(transport):
+        transports.add(transport)
+        try:
+            await serve_echo(transport)
+        finally:
+            transports.discard(transport)
+
+    async with open_web(handler) as server, open_socket(server, below) as other:
+        await trio.testing.wait_all_tasks_blocked()
+        before, told = descriptors(), 0
+        for _ in range(10):
+            async with contextlib.AsyncExitStack() as stack:
+                sockets = [await stack.enter_async_context(open_socket(server, below)) for _ in range(20)]
+                live = framed(Dialect.WEB, b"live" * 2000)
+                for n, socket in enumerate(sockets):
+                    for transport in list(transports):
+                        transport.outbox.put(live)
+                    server.flush.flush()
+                    told += 1
+                    await socket.send(text(b"x")[: n % 8])
+                    await socket.client.vanish()
+        for _ in range(told):
+            assert await other.message() == b"live" * 2000
+        await other.send(text(b"alive"))
+        assert await other.message() == b"alive"
+        with trio.fail_after(5):
+            while descriptors() != before:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(transports) == 1
+        assert server.pool.total_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "tiny",
+    [frame(PONG), frame(PING), text(b""), frame(TEXT, b"", fin=False) + frame(MORE, b"", fin=False) * 1000 + frame(MORE)],
+    ids=["pongs", "pings", "empty messages", "empty fragments"],
+)
+async def test_a_flood_of_tiny_frames_leaves_time_for_the_others(tiny):
+    """Another's message passes between them, long before the flood is read."""
+    async with (
+        open_web(serve_echo) as server,
+        open_socket(server) as flood,
+        open_socket(server) as other,
+        trio.open_nursery() as nursery,
+    ):
+        async def send():
+            with contextlib.suppress(trio.BrokenResourceError):
+                while True:
+                    await flood.send(tiny * (60_000 // len(tiny)))
+
+        async def read():
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await flood.client.receive_some():
+                    pass
+
+        nursery.start_soon(send)
+        nursery.start_soon(read)
+        with trio.fail_after(5):
+            for _ in range(5):
+                await other.send(text(b"alive"))
+                assert await other.message() == b"alive"
+        nursery.cancel_scope.cancel()
+
+
+def resident():
+    """Bytes of memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("endless", [True, False])
+async def test_a_million_empty_continuation_frames(endless):
+    """*endless*: in one message, which is refused at the 1,025th. Else in as many messages as are allowed. Memory stays where it was."""
+    n_frames = 1_500_000
+    async with open_web(serve_echo) as server, open_socket(server) as other:
+        await trio.testing.wait_all_tasks_blocked()
+        before = descriptors()
+        gc.collect()
+        memory, grown = resident(), 0
+        async with open_socket(server) as socket, trio.open_nursery() as nursery:
+            begin, unit, end = frame(TEXT, b"", fin=False), frame(MORE, b"", fin=False) * 1000, frame(MORE)
+            if endless:
+                await socket.send(begin)
+            else:
+                unit = begin + unit + end
+            codes = []
+
+            async def read():
+                codes.append((await socket.closing())[1])
+
+            async def flood():
+                nonlocal grown
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    for n in range(n_frames // 1000):
+                        await socket.send(unit)
+                        if n % 100 == 0:
+                            with trio.fail_after(10):
+                                await other.send(text(b"alive"))
+                                assert await other.message() == b"alive"
+                            grown = max(grown, resident() - memory)
+                if not endless:
+                    await socket.send(close())
+
+            nursery.start_soon(read)
+            await flood()
+        assert codes == [1009 if endless else 1000]
+        assert grown < 8 * 2**20
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert descriptors() == before
+
+
+async def test_a_reader_task_that_fails_is_logged_and_ends_its_connection(monkeypatch):
+    """Whatever trio-websocket raises in its own task stays within that connection."""
+    from trio_websocket import WebSocketConnection
+
+    async def fail(self, event):
+        raise RuntimeError("in the reader")
+
+    async with open_web(serve_echo) as server, open_socket(server) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(WebSocketConnection, "_handle_ping_event", fail)
+            async with open_socket(server) as socket:
+                await socket.send(frame(PING))
+                assert await socket.closing() == ([], None)
+        await other.send(text(b"alive"))
+        assert await other.message() == b"alive"
+
+
+async def test_what_the_peer_sent_is_not_kept():
+    """Of the handshake's headers nothing stays for as long as the connection lives."""
+    marker = os.urandom(8).hex()
+    held = trio.Event()
+
+    async def handler(transport):
+        held.set()
+        await trio.sleep_forever()
+
+    async with open_web(handler) as server, open_browser(server, say=upgrade_request(X_Marker="x" * 4000 + marker)) as browser:
+        assert (await browser.answer()).status == 101
+        await held.wait()
+        browser.client.buffer = b""
+        gc.collect()
+        for kept in gc.get_objects():
+            if isinstance(kept, list | tuple):
+                assert not any(isinstance(item, bytes) and marker.encode() in item for item in kept)
