@@ -58,7 +58,7 @@ class ReadyInfo:
     owner_line: str | None = attrs.field(repr=False)  # None: there is an owner already
     guest_line: str | None = attrs.field(repr=False)  # None: nobody can register
     first_start: bool
-    web: str | None = None  # the address of the page
+    web: str | None = attrs.field(default=None, repr=False)  # the guests' link to the page; None: there is none, or nobody can register
 
 
 class Run(Protocol):

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -46,7 +47,7 @@ from chat.rooms.state import State
 from chat.store.base import CommitFailed, Snapshot, StoreRefused
 from chat.store.committer import Committer
 from chat.store.sqlite import SqliteStore, open_sqlite
-from chat.transport import certificates, door
+from chat.transport import certificates, door, http
 from chat.transport.outbox import FlushSet, OutboxLimits, OutboxPool
 
 log = get_logger("chat.daemon")
@@ -54,6 +55,7 @@ log = get_logger("chat.daemon")
 SWITCH_INTERVAL_S: Final = 1e-4  # the writer thread and the loop share the GIL: 5 ms (the default) a switch made a tenth of the rows/s
 CID_LIFE_MS: Final = 7 * 24 * 3600 * 1000  # contract, section 3
 TIDY_S: Final = 3600.0
+PAGE: Final = Path(__file__).parent / "frontends" / "web" / "static"
 CONFUSING: Final = 0.5  # retry_after at shutdown is spread from this share of its length on
 
 
@@ -124,7 +126,7 @@ async def _serve(
     with MessageLogs(config, parts):
         async with trio.open_nursery() as services:
             stop.now = services.cancel_scope.cancel
-            stop.reload = partial(_reload, config, tls)
+            stop.reload = partial(_reload, config, tls, parts.site)
             services.start_soon(flush.run)
             async with trio.open_nursery() as pipeline:
                 pipeline.start_soon(parts.committer.run)
@@ -143,6 +145,7 @@ async def _serve(
                     notify("STOPPING=1")
                     connections.cancel_scope.deadline = trio.current_time() + config.limits.drain_s
                     parts.services.stopping = True
+                    parts.site.stop()
                     for link in list(parts.services.links):
                         link.stop()
                 await parts.manager.inbox.aclose()
@@ -159,6 +162,7 @@ class _Parts:
     committer: Committer
     manager: Manager
     services: Services
+    site: http.Site
     flush: FlushSet
     hooks: Hooks
 
@@ -189,7 +193,12 @@ class _Parts:
             except CommitFailed as failed:
                 raise ChatError(failed.code, failed.message) from failed
 
-        commands = builtin.dispatcher(hasher, prefix=config.prefix, default_channels=config.default_channels)
+        try:
+            commands = builtin.dispatcher(
+                hasher, prefix=config.prefix, default_channels=config.default_channels, plugins=config.plugins
+            )
+        except builtin.PluginBroken as broken:
+            raise StartRefused(" ".join(str(broken).split())) from broken
         manager = Manager(_settings(config), commands, clock, batches=committer.batches, load=load)
         manager.desk.router = router
         guard = Guard(
@@ -210,7 +219,20 @@ class _Parts:
             welcome=partial(_welcome, config),
             now=trio.current_time,
         )
-        return cls(store=store, committer=committer, manager=manager, services=services, flush=flush, hooks=hooks)
+        site = http.Site(files=http.load_static(PAGE), origins=_origins(config), handler=partial(connection.serve, services))
+        return cls(store=store, committer=committer, manager=manager, services=services, site=site, flush=flush, hooks=hooks)
+
+
+def _origins(config: Config) -> http.Origins:
+    """Those that are configured; the addresses that peers connect to are found out by themselves. *Raises* OSError, ValueError."""
+    allowed = [origin for listen in config.listen for origin in listen.origins]
+    names = certificates.host_names(config.certificate.read_bytes())
+    if config.public_address:
+        host, port = joinline.public_address(config, ["0.0.0.0:0"])
+        names.append(host)
+        if port:  # of a proxy or a router; else it is the one that is listened on
+            allowed.append(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
+    return http.Origins(allowed=frozenset(allowed), names=frozenset(names))
 
 
 def _settings(config: Config) -> Settings:
@@ -323,12 +345,14 @@ def _ready_info(config: Config, sockets: list[list[socket.socket]], state: State
     owner = next((code for code, invite in state.invites.items() if invite.role == "owner"), None)
     guest = next((code for code, invite in state.invites.items() if invite.role == "member"), None)
     may_register = config.registration != "closed"
+    web = [_shown(sock) for listen, listening in zip(config.listen, sockets, strict=True) if "web" in listen.dialects for sock in listening]
     return ReadyInfo(
         addresses=addresses,
         data_dir=config.data_dir,
         owner_line=joinline.owner_line(config, addresses, owner) if owner is not None else None,
         guest_line=joinline.guest_line(config, addresses, guest) if may_register else None,
         first_start=first,
+        web=joinline.guest_link(config, web, guest) if may_register and web else None,
     )
 
 
@@ -367,6 +391,7 @@ async def _open_doors(
         pool=OutboxPool(limits.outboxes_total_bytes),
         handler=partial(connection.serve, parts.services),
         connections=connections,
+        web_handler=partial(http.serve, parts.site),
         task_status=task_status,
     )
 
@@ -394,10 +419,11 @@ async def _tick(parts: _Parts) -> None:
                 tidy_at = now + TIDY_S
 
 
-def _reload(config: Config, tls: Any) -> None:
+def _reload(config: Config, tls: Any, site: http.Site) -> None:
     """A new certificate; one that is broken leaves the old in use."""
     try:
         certificates.reload(tls, config.certificate, config.key)
+        site.origins = _origins(config)
         log.info("certificate_reloaded")
     except (OSError, ValueError) as error:
         log.error("certificate_kept", reason=str(error))

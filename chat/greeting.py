@@ -9,14 +9,17 @@ from chat.config import Config, split_address
 
 
 def ready_lines(info: ReadyInfo, *, stop: str) -> list[str]:
-    """At the first start four short lines, each ending in what is to be pasted; later one, and the owner's while there is none."""
-    where = f"{', '.join(info.addresses)}" + (f", {info.web}" if info.web else "")
+    """At the first start a few short lines, each ending in what is to be pasted; later one, and the owner's while there is none."""
+    where = ", ".join(info.addresses)
     lines = []
     if info.owner_line:
         lines.append(f"You, the owner (once): {info.owner_line}")
     if not info.first_start:
-        return [*lines, f"chat is ready on {where}, files in {info.data_dir}; guests: chat invite; stop: {stop}"]
+        guests = f"chat invite, or {info.web}" if info.web else "chat invite"
+        return [*lines, f"chat is ready on {where}, files in {info.data_dir}; guests: {guests}; stop: {stop}"]
     lines.append(f"Your guests: {info.guest_line or 'chat invite (registration is closed)'}")
+    if info.web:
+        lines.append(f"In a browser: {info.web}")
     lines.append(f"Files: {info.data_dir} (listening on {where})")
     lines.append(f"Stop: {stop}")
     return lines

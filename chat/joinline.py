@@ -23,6 +23,18 @@ def owner_line(config: Config, addresses: Sequence[str], invite: str) -> str:
 
 def guest_line(config: Config, addresses: Sequence[str], invite: str | None) -> str:
     """For everybody else: it names ``public_address`` where it is set, else the address of this machine that others are likely to see."""
+    return _line(config, public_address(config, addresses), invite)
+
+
+def guest_link(config: Config, addresses: Sequence[str], invite: str | None) -> str:
+    """The same for a browser. The invite is in the fragment, which a browser neither sends nor tells anybody."""
+    host, port = public_address(config, addresses)
+    shown = f"[{host}]" if ":" in host else host
+    return f"https://{shown}:{port}/" + (f"#invite={invite}" if invite else "")
+
+
+def public_address(config: Config, addresses: Sequence[str]) -> tuple[str, int]:
+    """Where those elsewhere connect to: host and port. *addresses*: those listened on, with the real ports."""
     public = min(addresses, key=lambda address: _rank(address, here=False))
     host, port = _reachable(public, here=False)
     if config.public_address:
@@ -30,7 +42,7 @@ def guest_line(config: Config, addresses: Sequence[str], invite: str | None) -> 
         named = ":" in text.rpartition("]")[2]
         host, given = split_address(text if named else f"{text}:{DEFAULT_PORT}")
         port = given if named else port
-    return _line(config, (host, port), invite)
+    return host, port
 
 
 def guest_invite(database: Path) -> str | None:

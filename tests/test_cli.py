@@ -129,12 +129,13 @@ def test_the_first_start_tells_four_lines():
         "Files: /d (listening on 0.0.0.0:7667)",
         "Stop: Ctrl-C",
     ]
+    assert "In a browser: https://b:1/#invite=g" in greeting.ready_lines(info(web="https://b:1/#invite=g"), stop="Ctrl-C")
 
 
 def test_later_starts_are_shorter():
     later = {"first_start": False, "owner_line": None, "web": "https://b:1/"}
     assert greeting.ready_lines(info(**later), stop="chat stop") == [
-        "chat is ready on 0.0.0.0:7667, https://b:1/, files in /d; guests: chat invite; stop: chat stop"
+        "chat is ready on 0.0.0.0:7667, files in /d; guests: chat invite, or https://b:1/; stop: chat stop"
     ]
     assert greeting.ready_lines(info(first_start=False), stop="x")[0] == "You, the owner (once): chat connect a:1#f/o"
 
