@@ -32,7 +32,7 @@ from chat.store.thread import OneThread, open_thread
 
 GROUP_MAX: Final = 1000  # actions of one transaction: above, a row costs no less, and routing would hold the loop too long
 RECOVER_FIRST_S: Final = 0.1
-RECOVER_MAX_S: Final = 5.0
+RECOVER_MAX_S: Final = 2.0  # who frees the disk sees texts stored again at once
 _STORAGE: Final = frozenset({"storage_unavailable", "storage_full", "internal_error"})  # not the sender's fault
 
 NOT_STORED: Final = ChatError("storage_unavailable", "not stored, please try again")
@@ -151,7 +151,7 @@ class Committer:
             log.error("commit_failed", code=exc.code, definite=exc.definite, actions=len(actions), reason=exc.message)
             if exc.definite:
                 return await self._after_failure(in_thread, actions, exc)
-            return self._after_uncertainty(actions)
+            return self._after_uncertainty(actions, exc)
         for outcome in outcomes:
             if outcome.error is not None or outcome.dup is not None:
                 self._drop(outcome)
@@ -180,10 +180,10 @@ class Committer:
             return await in_thread(self._writer.commit, actions)
         except CommitFailed as again:
             log.error("store_out", code=again.code, reason=again.message)
-            self._go_out()
+            self._go_out(again)
             return [self._unstored(action) for action in actions]
 
-    def _after_uncertainty(self, actions: list[Action]) -> list[Outcome]:
+    def _after_uncertainty(self, actions: list[Action], exc: CommitFailed) -> list[Outcome]:
         outcomes = []
         for action in actions:
             if stores(action):
@@ -193,7 +193,7 @@ class Committer:
                 outcomes.append(Outcome(action=action, error=error))
             else:
                 outcomes.append(self._unstored(action))
-        self._go_out()
+        self._go_out(exc)
         return outcomes
 
     def _refuse(self, action: Action, error: ChatError) -> None:
@@ -232,7 +232,7 @@ class Committer:
             log.error("store_does_not_answer", code=exc.code, reason=exc.message)
             ask.error = exc
             if ask.vital:
-                self._go_out()
+                self._go_out(exc)
         ask.done.set()
 
     async def _next(self, in_thread: OneThread) -> list[Action] | _Ask:
@@ -248,6 +248,7 @@ class Committer:
             await in_thread(self._writer.recover)
         except (CommitFailed, OSError) as exc:
             log.error("store_still_out", reason=str(exc))
+            self._error = _why_out(exc)
             self._pause_s = min(2 * self._pause_s, RECOVER_MAX_S)
             self._retry_s = trio.current_time() + self._pause_s
             return
@@ -261,9 +262,15 @@ class Committer:
             self._told = self._lost
             self._on_failure(self._lost)
 
-    def _go_out(self) -> None:
-        self._error = NOT_STORED
+    def _go_out(self, exc: CommitFailed) -> None:
+        self._error = _why_out(exc)
         if not self._out:
             self._out = True
             self._pause_s = RECOVER_FIRST_S
             self._retry_s = trio.current_time() + self._pause_s
+
+
+def _why_out(exc: CommitFailed | OSError) -> ChatError:
+    """What those are told whose texts are refused while the store is out: a full disk is said as long as it is full."""
+    full = isinstance(exc, CommitFailed) and exc.code == "storage_full"
+    return ChatError("storage_full", "the server's disk is full") if full else NOT_STORED
