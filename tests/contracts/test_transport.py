@@ -8,7 +8,9 @@ import trio
 import trio.testing
 
 from chat.errors import RemoteProtocolError
+from chat.transport.base import framed
 from chat.transport.outbox import OutboxLimits
+from tests.transport.browsers import WebClient
 from tests.transport.peers import descriptors, open_holding
 
 LAGGING = b'{"type":"lagging"}'
@@ -17,9 +19,21 @@ SMALL = {"send_buffer": 4096}  # bytes; the kernel doubles it
 KiB = 1024
 
 
-@pytest.fixture(params=["tcp", "tls"])
+@pytest.fixture(params=["tcp", "tls", "web"])
 def kind(request):
     return request.param
+
+
+lines_only = pytest.mark.parametrize("kind", ["tcp", "tls"])
+
+
+def connect(server, kind, **options):
+    return WebClient.connect(server.port, **options) if kind == "web" else server.connect(kind, **options)
+
+
+def out(transport, payload):
+    """As somebody puts it who has a frame for this transport."""
+    return framed(transport.dialect, payload)
 
 
 @contextlib.asynccontextmanager
@@ -27,7 +41,7 @@ async def open_pair(kind, *, receive_buffer=None, **options):
     """A transport and its peer. The peer has sent ``{``, and the transport's limit is 100 bytes."""
     mocked = isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
     with trio.fail_after(1000 if mocked else 8):
-        async with open_holding(**options) as server, await server.connect(kind, receive_buffer=receive_buffer) as client:
+        async with open_holding(**options) as server, await connect(server, kind, receive_buffer=receive_buffer) as client:
             transport, nursery = await server.transports.receive()
             assert transport.kind == kind
             transport.frame_limit = 100
@@ -45,6 +59,7 @@ async def everything(transport, frames=None):
 # ---------------------------------------------------------------- in
 
 
+@lines_only
 async def test_a_chunk_gives_all_its_frames_at_once(kind):
     async with open_pair(kind) as (transport, client, *_):
         await client.send(b'"a":1}\n{}\r\n\n{"b"')
@@ -91,14 +106,15 @@ async def test_a_bare_fin_under_tls_is_no_end(n_bytes):
         assert frames == (b"{" + text).split(b"\n")[:-1]
 
 
+@lines_only
 async def test_after_the_peers_end_answers_still_reach_it(kind):
     async with open_pair(kind) as (transport, client, server, _):
         await client.send(b"}\n")
         await client.end()
         assert await everything(transport) == [b"{}"]
-        transport.outbox.put_always(b"answer\n")
+        transport.outbox.put_always(out(transport, b"answer"))
         server.flush.flush()
-        transport.outbox.put_always(b"another\n")
+        transport.outbox.put_always(out(transport, b"another"))
         await transport.aclose()
         assert await client.line() == b"answer"
         assert await client.line() == b"another"
@@ -147,7 +163,7 @@ async def test_the_last_word_reaches_a_peer_that_is_still_sending(kind):
         nursery.start_soon(flood)
         with pytest.raises(RemoteProtocolError):
             await transport.receive()
-        transport.outbox.put_always(b"too large\n")
+        transport.outbox.put_always(out(transport, b"too large"))
         nursery.start_soon(transport.aclose)
         assert await client.rest() == b"too large\n"
 
@@ -177,6 +193,7 @@ async def test_last_received_tells_when_the_peer_was_heard(kind, mock_clock):
         assert transport.last_received == before + 5
 
 
+@lines_only
 async def test_peeked_bytes_are_read_again(kind):
     async with open_pair(kind) as (transport, client, *_):
         await client.send(b"a\n")
@@ -192,7 +209,7 @@ async def test_peeked_bytes_are_read_again(kind):
 async def test_what_is_put_arrives_in_order(kind):
     async with open_pair(kind) as (transport, client, server, nursery):
         for n in range(100):
-            assert transport.outbox.put(b"%d\n" % n)
+            assert transport.outbox.put(out(transport, b"%d" % n))
             if n % 7 == 0:
                 server.flush.flush()
         await transport.drain()
@@ -213,10 +230,10 @@ async def test_more_than_the_kernel_takes_arrives_in_order(kind):
         nursery.start_soon(read)
         for _ in range(100):
             await transport.outbox.wait_below(256 * KiB)
-            transport.outbox.put_always(chunk)
+            transport.outbox.put_always(out(transport, chunk))
             transport.flush_nowait()
         await transport.aclose()
-    assert received == chunk * 100
+    assert received == (chunk + b"\n") * 100
 
 
 async def test_a_flush_for_nothing_does_nothing(kind):
@@ -232,9 +249,9 @@ async def test_a_lagging_peer_is_told_and_goes_on_with_the_newest(kind):
     limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
     async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
         outbox, drained = transport.outbox, []
-        outbox.on_drained = lambda: (drained.append(outbox.lagging), outbox.put_always(b"heads\n"))
+        outbox.on_drained = lambda: (drained.append(outbox.lagging), outbox.put_always(out(transport, b"heads")))
         n = 0
-        while outbox.put(b"%05d" % n + b"." * 994 + b"\n"):
+        while outbox.put(out(transport, b"%05d" % n + b"." * 994)):
             n += 1
             if n % 50 == 0:
                 server.flush.flush()
@@ -242,15 +259,15 @@ async def test_a_lagging_peer_is_told_and_goes_on_with_the_newest(kind):
         server.flush.flush()
         assert outbox.lagging
         assert outbox.pending_bytes > 90 * KiB
-        assert not outbox.put(b"refused\n")
-        outbox.put_always(b"ack\n")
+        assert not outbox.put(out(transport, b"refused"))
+        outbox.put_always(out(transport, b"ack"))
         server.flush.flush()
         lines = [await client.line() for _ in range(n + 3)]
         assert lines[:n] == [b"%05d" % k + b"." * 994 for k in range(n)]
         assert lines[n:] == [LAGGING, b"ack", b"heads"]
         assert drained == [False]
         await outbox.wait_not_lagging()
-        assert outbox.put(b"newest\n")
+        assert outbox.put(out(transport, b"newest"))
         server.flush.flush()
         assert await client.line() == b"newest"
 
@@ -258,7 +275,7 @@ async def test_a_lagging_peer_is_told_and_goes_on_with_the_newest(kind):
 async def test_waiting_for_the_lag_to_end(kind):
     limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
     async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
-        while transport.outbox.put(b"." * 999 + b"\n"):
+        while transport.outbox.put(out(transport, b"." * 999)):
             server.flush.flush()
             await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
@@ -272,7 +289,7 @@ async def test_a_burst_that_the_kernel_takes_is_no_lag():
     """Only under plain TCP: there a put over the soft limit can flush by itself. The router bounds its batches for the others."""
     limits = OutboxLimits(soft_bytes=10 * KiB, hard_bytes=100 * KiB)
     async with open_pair("tcp", limits=limits) as (transport, *_):
-        assert all(transport.outbox.put(b"." * 999 + b"\n") for _ in range(100))
+        assert all(transport.outbox.put(out(transport, b"." * 999)) for _ in range(100))
         assert not transport.outbox.lagging
 
 
@@ -283,7 +300,7 @@ async def test_over_the_hard_limit_the_peer_is_cut_and_told(kind):
         transport.outbox.on_cut = cut.append
         n = 0
         while not cut:
-            transport.outbox.put_always(b"%05d" % n + b"." * 994 + b"\n")
+            transport.outbox.put_always(out(transport, b"%05d" % n + b"." * 994))
             n += 1
             if n % 50 == 0:
                 server.flush.flush()
@@ -292,7 +309,7 @@ async def test_over_the_hard_limit_the_peer_is_cut_and_told(kind):
         assert cut == ["slow_consumer"]
         assert transport.outbox.sealed
         assert transport.outbox.pending_bytes <= 210 * KiB  # the rest is free again, whatever the peer does
-        transport.outbox.put_always(b"more\n")
+        transport.outbox.put_always(out(transport, b"more"))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(transport.aclose)
             *lines, last, end = (await client.rest()).split(b"\n")
@@ -304,7 +321,7 @@ async def test_without_a_callback_a_cut_closes(kind):
     limits = OutboxLimits(soft_bytes=1, hard_bytes=400 * KiB)
     async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, *_):
         for _ in range(900):
-            transport.outbox.put_always(b"." * 999 + b"\n")
+            transport.outbox.put_always(out(transport, b"." * 999))
         assert transport.outbox.sealed
         with pytest.raises(trio.ClosedResourceError):
             await transport.receive()
@@ -316,7 +333,7 @@ async def test_a_stalled_peer_is_cut_at_the_write_deadline(kind, autojump_clock)
     async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, _client, server, _):
         cut = trio.Event()
         transport.outbox.on_cut = lambda code: cut.set()
-        transport.outbox.put_always(b"." * 300 * KiB + b"\n")
+        transport.outbox.put_always(out(transport, b"." * 300 * KiB))
         server.flush.flush()
         began = trio.current_time()
         await cut.wait()
@@ -328,7 +345,7 @@ async def test_a_stalled_peer_is_cut_at_the_write_deadline(kind, autojump_clock)
 async def test_a_cut_that_nobody_closes_is_closed(kind, autojump_clock):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
         transport.outbox.on_cut = lambda code: None
-        transport.outbox.put_always(b"." * 300 * KiB + b"\n")
+        transport.outbox.put_always(out(transport, b"." * 300 * KiB))
         server.flush.flush()
         with pytest.raises(trio.ClosedResourceError):
             await transport.receive()
@@ -339,7 +356,7 @@ async def test_a_slow_but_steady_peer_is_not_cut(kind, autojump_clock):
     async with open_pair(kind, receive_buffer=16 * KiB, send_buffer=200 * KiB, segment=1400) as (transport, client, server, _):
         transport.outbox.on_cut = lambda code: pytest.fail("cut")
         while transport.outbox.pending_bytes < 600 * KiB:
-            transport.outbox.put_always(b"." * 64 * KiB)
+            transport.outbox.put_always(out(transport, b"." * 64 * KiB))
             server.flush.flush()
             await trio.testing.wait_all_tasks_blocked()
         for _ in range(45):
@@ -351,7 +368,7 @@ async def test_a_slow_but_steady_peer_is_not_cut(kind, autojump_clock):
 async def test_little_is_encrypted_ahead_for_a_peer_that_does_not_read():
     async with open_pair("tls", receive_buffer=4096, **SMALL) as (transport, _client, server, _):
         for _ in range(14):
-            transport.outbox.put_always(b"." * 64 * KiB)
+            transport.outbox.put_always(out(transport, b"." * 64 * KiB))
             server.flush.flush()
             await trio.testing.wait_all_tasks_blocked()
         assert 0 < transport._cipher_bytes <= 64 * KiB + 130 * KiB
@@ -362,7 +379,7 @@ async def test_a_drain_goes_on_when_the_pump_is_cancelled(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, server, _), trio.open_nursery() as nursery:
         async with trio.open_nursery() as pumps:
             transport.start_pump = pumps.start_soon
-            transport.outbox.put_always(b"." * 200 * KiB + b"\n")
+            transport.outbox.put_always(out(transport, b"." * 200 * KiB))
             server.flush.flush()
             await trio.testing.wait_all_tasks_blocked()
             assert transport.outbox.pending_bytes
@@ -375,7 +392,7 @@ async def test_a_drain_goes_on_when_the_pump_is_cancelled(kind):
 async def test_without_a_pump_a_drain_moves_it_all(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, *_), trio.open_nursery() as nursery:
         transport.start_pump = None
-        transport.outbox.put_always(b"." * 500 * KiB + b"\n")
+        transport.outbox.put_always(out(transport, b"." * 500 * KiB))
         transport.flush_nowait()
         nursery.start_soon(transport.aclose)
         assert await client.rest() == b"." * 500 * KiB + b"\n"
@@ -384,7 +401,7 @@ async def test_without_a_pump_a_drain_moves_it_all(kind):
 async def test_a_cancelled_drain_loses_nothing(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, client, *_):
         transport.start_pump = None
-        transport.outbox.put_always(b"." * 500 * KiB + b"\n")
+        transport.outbox.put_always(out(transport, b"." * 500 * KiB))
         with trio.move_on_after(0.05) as scope:
             await transport.drain()
         assert scope.cancelled_caught
@@ -416,8 +433,8 @@ async def test_the_end_wakes_the_reader(kind, end, autojump_clock):
             await transport.aclose()
         with pytest.raises(trio.ClosedResourceError):
             await transport.receive()
-        assert not transport.outbox.put(b"late\n")
-        transport.outbox.put_always(b"late\n")
+        assert not transport.outbox.put(out(transport, b"late"))
+        transport.outbox.put_always(out(transport, b"late"))
         assert transport.outbox.pending_bytes == 0
         with pytest.raises(trio.ClosedResourceError):
             await transport.outbox.wait_below(10)
@@ -427,7 +444,7 @@ async def test_the_end_wakes_the_reader(kind, end, autojump_clock):
 
 async def test_who_waits_for_the_outbox_is_woken_by_the_end(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
-        transport.outbox.put_always(b"." * 300 * KiB)
+        transport.outbox.put_always(out(transport, b"." * 300 * KiB))
         server.flush.flush()
         async with trio.open_nursery() as nursery:
 
@@ -443,7 +460,7 @@ async def test_who_waits_for_the_outbox_is_woken_by_the_end(kind):
 
 async def test_closing_a_peer_that_reads_nothing_has_a_deadline(kind, autojump_clock):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
-        transport.outbox.put_always(b"." * 300 * KiB)
+        transport.outbox.put_always(out(transport, b"." * 300 * KiB))
         began = trio.current_time()
         await transport.aclose()
         assert 10 <= trio.current_time() - began <= 10.1
@@ -461,13 +478,14 @@ async def test_closing_a_peer_that_never_ends_its_side_has_a_deadline(kind, auto
         assert 2 <= trio.current_time() - began <= 2.1
 
 
+@lines_only
 async def test_lagging_then_fin_then_drain_under_a_deadline(kind, autojump_clock):
     """The peer has ended its side and reads nothing: what it asked for is drained for as long as the deadline, then it is over."""
     limits = OutboxLimits(soft_bytes=100 * KiB, hard_bytes=1000 * KiB)
     async with open_pair(kind, receive_buffer=4096, limits=limits, **SMALL) as (transport, client, server, _):
         await client.send(b"}\n")
         await client.end()
-        while transport.outbox.put(b"." * 999 + b"\n"):
+        while transport.outbox.put(out(transport, b"." * 999)):
             server.flush.flush()
             await trio.lowlevel.checkpoint()
         assert transport.outbox.lagging
@@ -481,7 +499,7 @@ async def test_lagging_then_fin_then_drain_under_a_deadline(kind, autojump_clock
 
 async def test_a_cancelled_close_closes_at_once(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, *_):
-        transport.outbox.put_always(b"." * 300 * KiB)
+        transport.outbox.put_always(out(transport, b"." * 300 * KiB))
         with trio.CancelScope() as scope:
             scope.cancel()
             await transport.aclose()
@@ -495,9 +513,9 @@ async def test_no_end_leaks_a_descriptor_or_a_byte(kind, how, autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         before = descriptors()
         for _ in range(3):
-            client = await server.connect(kind, receive_buffer=4096)
+            client = await connect(server, kind, receive_buffer=4096)
             transport, nursery = await server.transports.receive()
-            transport.outbox.put_always(b"." * (300 * KiB if how == "stalled" else 10))
+            transport.outbox.put_always(out(transport, b"." * (300 * KiB if how == "stalled" else 10)))
             server.flush.flush()
             await trio.testing.wait_all_tasks_blocked()
             if how in ("abort", "stalled"):
@@ -522,7 +540,7 @@ async def test_a_peer_that_vanishes_while_it_is_sent_to_is_no_error_of_the_sende
         await client.vanish()
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(3):
-            transport.outbox.put(b"live\n")
+            transport.outbox.put(out(transport, b"live"))
             server.flush.flush()
             await trio.testing.wait_all_tasks_blocked()
         await transport.drain()
@@ -539,11 +557,12 @@ async def test_a_callback_that_raises_ends_its_own_connection_only(kind):
 
         transport.outbox.on_cut = fail
         for _ in range(300):
-            transport.outbox.put_always(b"." * 999 + b"\n")
+            transport.outbox.put_always(out(transport, b"." * 999))
         with pytest.raises(trio.ClosedResourceError):
             await transport.receive()
 
 
+@lines_only
 async def test_the_socket_has_keepalive_and_no_delay(kind):
     async with open_pair(kind) as (transport, *_):
         assert transport._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -8,7 +8,7 @@ import re
 import attrs
 
 from chat.transport import http
-from tests.transport.peers import open_server
+from tests.transport.peers import TcpClient, open_server
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -82,6 +82,19 @@ def close(code=1000, reason=b""):
     return frame(CLOSE, code.to_bytes(2, "big") + reason)
 
 
+def first_frame(data):
+    """Of the server's, as (opcode, payload, size); None while it is not complete. It must be whole, final and not masked."""
+    if len(data) < 2:
+        return None
+    assert data[0] & 0xF0 == 0x80
+    assert not data[1] & 0x80
+    size, at = data[1], 2
+    if size > 125:
+        at = 4 if size == 126 else 10
+        size = int.from_bytes(data[2:at], "big")
+    return (data[0] & 15, data[at : at + size], at + size) if len(data) >= at + size else None
+
+
 @attrs.frozen
 class Answer:
     status: int
@@ -125,20 +138,13 @@ class Browser:
         return await self.answer(head=method == "HEAD")
 
     async def frame(self):
-        """The server's next frame as (opcode, payload); None at the end. It must be whole, final and not masked."""
+        """The server's next frame as (opcode, payload); None at the end."""
         client = self.client
         while True:
-            data = client.buffer
-            if len(data) >= 2:
-                assert data[0] & 0xF0 == 0x80
-                assert not data[1] & 0x80
-                size, at = data[1], 2
-                if size > 125:
-                    at = 4 if size == 126 else 10
-                    size = int.from_bytes(data[2:at], "big")
-                if len(data) >= max(at, at + size):
-                    client.buffer = data[at + size :]
-                    return data[0] & 15, data[at : at + size]
+            if (found := first_frame(client.buffer)) is not None:
+                opcode, payload, size = found
+                client.buffer = client.buffer[size:]
+                return opcode, payload
             if not await self._more():
                 assert not client.buffer, "half a frame"
                 return None
@@ -178,3 +184,51 @@ async def open_socket(server, kind="tcp", *, receive_buffer=None, behind=b"", **
         assert answer.headers["sec-websocket-protocol"] == "chat.v1"
         assert "sec-websocket-extensions" not in answer.headers
         yield browser
+
+
+class WebClient(TcpClient):
+    """A WebSocket for the contract suite of transports: a line is a message, and what is not a whole line yet a fragment of one.
+
+    Its end is a close frame. It does not answer the server's.
+    """
+
+    unfinished = False  # a fragment was sent
+
+    async def start(self) -> None:
+        self.raw = b""
+        await self.stream.send_all(upgrade_request())
+        while b"\r\n\r\n" not in self.raw:
+            self.raw += await self.stream.receive_some()
+        head, _, self.raw = self.raw.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+
+    async def send(self, data):
+        *lines, rest = data.split(b"\n")
+        out = b""
+        for n, piece in enumerate([*lines, rest]):
+            if n < len(lines) or piece:
+                out += frame(MORE if self.unfinished else TEXT, piece, fin=n < len(lines))
+                self.unfinished = n == len(lines)
+        await self.stream.send_all(out)
+
+    async def receive_some(self):
+        """Whole messages as lines; b"" at the close frame, or at an end without one."""
+        while True:
+            lines = b""
+            while (found := first_frame(self.raw)) is not None:
+                opcode, payload, size = found
+                if opcode == CLOSE:
+                    if not lines:
+                        return b""
+                    break
+                self.raw = self.raw[size:]
+                lines += payload + b"\n"
+            if lines:
+                return lines
+            data = await self.stream.receive_some()
+            if not data:
+                return b""
+            self.raw += data
+
+    async def end(self):
+        await self.stream.send_all(close())

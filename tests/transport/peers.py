@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from chat.transport import certificates, door
+from chat.transport import certificates, door, http
 from chat.transport.outbox import FlushSet, OutboxLimits, OutboxPool
 
 
@@ -92,7 +92,8 @@ async def open_holding(*, limits=None, **options):
             await trio.sleep_forever()
 
     settings = options.pop("settings", door.DoorSettings(outbox=limits or OutboxLimits()))
-    async with open_server(hold, settings=settings, **options) as server:
+    web = functools.partial(http.serve, http.Site(files={}, origins=http.Origins(), handler=hold))
+    async with open_server(hold, settings=settings, web_handler=web, **options) as server:
         server.transports = receive
         yield server
 
