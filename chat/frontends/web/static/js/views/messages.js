@@ -1,0 +1,288 @@
+// The conversation in the middle: rows by sender and day, a bounded part of them in the DOM, with scrolling back.
+//
+// The rows in the DOM are a window of the timeline's records, at most ROWS. `until` is the index behind the last one shown, or Infinity
+// while the window follows the end. Near an edge the window moves by STEP (and older records are asked for at the beginning); the row
+// at the top of the view keeps its place meanwhile, so that nothing jumps. Rows are kept by a key and reused.
+
+import { h, arrange, icon, iconButton, soon } from "./dom.js";
+import { markup, oneLine } from "./markup.js";
+import { avatar, paint } from "./person.js";
+import { dayKey, dayName, fullTime, timeOf } from "./times.js";
+
+const ROWS = 160;
+const STEP = 60;
+const EDGE_PX = 500;
+const GROUP_MS = 5 * 60_000;
+
+export class Messages {
+  constructor(store, { reply }) {
+    this.store = store;
+    this.reply = reply;
+    this.until = Infinity;
+    this.rows = new Map(); // key → node
+    this.stuck = true; // at the bottom, and stays there
+    this.list = h("div", { class: "rows" });
+    this.scroller = h("div", { class: "scroller", role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() }, this.list);
+    this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.toEnd() }, icon("down"), h("span", {}, "Latest"));
+    this.announcer = h("div", { class: "unseen", "aria-live": "polite" });
+    this.element = h("section", { class: "messages", "aria-label": "Conversation" }, this.scroller, this.jump, this.announcer);
+    this.draw = soon(() => this.#draw());
+    store.on("change", (conv) => (conv === null || conv === store.current) && this.draw());
+    store.on("shown", () => this.toEnd());
+    store.on("live", (conv, records) => conv === store.current && this.#announce(records));
+    new ResizeObserver(() => this.stuck && this.#pin()).observe(this.scroller);
+  }
+
+  toEnd() {
+    this.until = Infinity;
+    this.stuck = true;
+    this.draw();
+    this.store.read();
+  }
+
+  page(direction) {
+    this.scroller.scrollBy({ top: direction * this.scroller.clientHeight * 0.85 });
+  }
+
+  #pin() {
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    const below = scrollHeight - clientHeight - scrollTop;
+    const records = this.store.timeline(this.store.current)?.records ?? [];
+    this.stuck = below < 40 && this.until >= records.length;
+    if (this.stuck) this.until = Infinity;
+    this.jump.hidden = below < 300 && this.until >= records.length;
+    if (scrollTop < EDGE_PX) this.#earlier(records);
+    else if (below < EDGE_PX && this.until < records.length) {
+      this.until = this.until + STEP >= records.length ? Infinity : this.until + STEP;
+      this.draw();
+    }
+  }
+
+  async #earlier(records) {
+    const conv = this.store.current;
+    const end = Math.min(this.until, records.length);
+    if (end > ROWS) {
+      this.until = Math.max(ROWS, end - STEP);
+      this.draw();
+    } else if (!this.stuck || records.length >= ROWS || this.scroller.scrollHeight <= this.scroller.clientHeight + EDGE_PX) {
+      const follows = this.until === Infinity && this.stuck;
+      const came = await this.store.loadOlder(conv);
+      if (came && conv === this.store.current && !follows) this.until = Math.max(ROWS, end + came - STEP);
+      if (came) this.draw();
+    }
+  }
+
+  #announce(records) {
+    const said = records.filter((record) => record.type === "message" && record.from !== this.store.me).slice(-3);
+    if (said.length) this.announcer.replaceChildren(...said.map((record) => h("p", {}, `${record.from}: ${record.text.slice(0, 300)}`)));
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  #draw() {
+    const { store } = this;
+    const here = store.here;
+    const timeline = store.timeline(store.current);
+    if (this.shown !== store.current || this.generation !== timeline?.generation) {
+      this.rows.clear();
+      this.shown = store.current;
+      this.generation = timeline?.generation;
+    }
+    const anchor = this.stuck ? null : this.#anchor();
+    arrange(this.list, here ? this.#window(here, timeline) : []);
+    const kept = new Set(this.list.children);
+    for (const [key, node] of this.rows) if (!kept.has(node)) this.rows.delete(key);
+    if (this.stuck) this.#pin();
+    else if (anchor?.node.isConnected) this.scroller.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
+    if (this.stuck) this.jump.hidden = true;
+    if (timeline && !timeline.complete && this.scroller.scrollTop < EDGE_PX && here && !here.loading && store.client.online) this.#scrolled();
+  }
+
+  // The first row in view, and where it is.
+  #anchor() {
+    const top = this.scroller.getBoundingClientRect().top;
+    for (const node of this.list.children) {
+      const box = node.getBoundingClientRect();
+      if (box.bottom > top && node.dataset.seq) return { node, top: box.top };
+    }
+    return null;
+  }
+
+  #window(here, timeline) {
+    const records = timeline?.records ?? [];
+    const end = Math.min(this.until, records.length);
+    const start = Math.max(0, end - ROWS);
+    const atEnd = end === records.length;
+    const nodes = [];
+    const notes = here.notes.filter((note) => (start === 0 || note.after >= records[start].seq) && (atEnd || note.after < records[end - 1].seq));
+    let before = null;
+    if (start === 0) nodes.push(this.#beginning(here, timeline));
+    const takeNotes = (seq) => {
+      while (notes.length && notes[0].after < seq) {
+        nodes.push(this.#noteRow(here, notes.shift()));
+        before = null;
+      }
+    };
+    for (let n = start; n < end; n++) {
+      const record = records[n];
+      takeNotes(record.seq);
+      const isNew = here.line !== null && record.seq > here.line && (n === 0 || records[n - 1].seq <= here.line);
+      if (record.ts && (!before?.ts || dayKey(before.ts) !== dayKey(record.ts)) && !(before === null && n > start && dayKey(records[n - 1].ts ?? 0) === dayKey(record.ts))) {
+        nodes.push(this.#row(`d${dayKey(record.ts)}`, () => h("div", { class: "day", role: "separator" }, h("span", {}, dayName(record.ts)))));
+        before = null;
+      }
+      if (isNew) {
+        nodes.push(this.#row(`new${here.line}`, () => h("div", { class: "new-line", role: "separator" }, h("span", {}, "New messages"))));
+        before = null;
+      }
+      nodes.push(this.#recordRow(timeline, record, before));
+      before = record;
+    }
+    if (atEnd) {
+      takeNotes(Infinity);
+      for (const entry of this.store.client.outbox?.of(here.conv) ?? []) {
+        const record = { ...entry, type: "message", from: this.store.me };
+        nodes.push(this.#waitingRow(record, before, entry));
+        before = record;
+      }
+    }
+    return nodes;
+  }
+
+  #row(key, make) {
+    let node = this.rows.get(key);
+    if (!node) this.rows.set(key, (node = make()));
+    return node;
+  }
+
+  #beginning(here, timeline) {
+    if (!timeline?.complete && timeline) {
+      return this.#row("loading", () => h("p", { class: "loading" }, this.store.client.online ? "Fetching earlier messages…" : "Earlier messages come when the connection is back."));
+    }
+    const name = here.conv.slice(1);
+    const own = here.conv === `@${this.store.me}`;
+    const title = here.conv[0] === "#" ? here.conv : own ? "Notes to yourself" : name;
+    const text = here.conv[0] === "#" ? "This is where the channel begins." : own ? "Nobody else reads here." : `This is where your conversation with ${name} begins.`;
+    return this.#row("beginning", () => h("div", { class: "beginning" }, h("h2", {}, title), h("p", {}, text)));
+  }
+
+  #recordRow(timeline, record, before) {
+    if (record.type === "message") {
+      const follows = this.#follows(record, before);
+      const { color } = this.store.person(record.from);
+      return this.#row(`m${record.seq}${follows ? "c" : "h"}${color ?? ""}`, () => this.#messageRow(timeline, record, follows));
+    }
+    return this.#row(`e${record.seq}`, () => h("div", { class: "event", data: { seq: record.seq } }, eventText(record), record.ts ? h("time", { title: fullTime(record.ts) }, timeOf(record.ts)) : null));
+  }
+
+  #follows(record, before) {
+    return before?.type === "message" && before.from === record.from && record.ts - before.ts < GROUP_MS && !record.reply_to;
+  }
+
+  #messageRow(timeline, record, follows, extra = []) {
+    const { store } = this;
+    const mine = record.from === store.me;
+    const called = !mine && store.mentions(record.text);
+    const { color } = store.person(record.from);
+    const stamp = h("time", { datetime: new Date(record.ts).toISOString(), title: fullTime(record.ts) }, timeOf(record.ts));
+    const head = follows ? null : h("div", { class: "head" }, paint(h("span", { class: "name" }, record.from), record.from, color), stamp);
+    const answered = record.reply_to ? this.#quoted(timeline, record.reply_to) : null;
+    const body = h("div", { class: "text" }, markup(record.text, (plain) => this.#highlight(plain)));
+    const tools = record.seq ? h("div", { class: "tools" }, iconButton("reply", `Reply to ${record.from}`, () => this.reply(record))) : null;
+    return h(
+      "article",
+      { class: `message${follows ? " follows" : ""}${called ? " called" : ""}`, data: record.seq ? { seq: record.seq } : {}, "aria-label": `${record.from}, ${timeOf(record.ts)}` },
+      h("div", { class: "gutter" }, follows ? stamp : avatar(record.from, color)),
+      h("div", { class: "body" }, head, answered, body, extra),
+      tools,
+    );
+  }
+
+  #waitingRow(record, before, entry) {
+    const follows = this.#follows(record, before);
+    return this.#row(`w${entry.cid}${follows ? "c" : "h"}${entry.failed ? "f" : ""}`, () => {
+      const { client } = this.store;
+      const extra = entry.failed
+        ? h(
+            "div",
+            { class: "failed", role: "alert" },
+            h("span", {}, `Not sent: ${entry.failed}`),
+            h("button", { type: "button", onclick: () => client.retry(entry.cid) }, "Try again"),
+            h("button", { type: "button", onclick: () => client.discard(entry.cid) }, "Drop it"),
+          )
+        : h("span", { class: "unseen" }, "not sent yet");
+      const row = this.#messageRow(null, record, follows, [extra]);
+      row.classList.add("waiting");
+      return row;
+    });
+  }
+
+  #quoted(timeline, seq) {
+    const found = timeline?.find(seq);
+    if (found?.type !== "message") return h("div", { class: "answered" }, icon("reply"), "an earlier message");
+    const { color } = this.store.person(found.from);
+    return h("button", { type: "button", class: "answered", onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span", { class: "name" }, found.from), found.from, color), h("span", { class: "line" }, oneLine(found.text)));
+  }
+
+  #goTo(seq) {
+    const node = this.list.querySelector(`[data-seq="${Number(seq)}"]`);
+    if (!node) return;
+    node.scrollIntoView({ block: "center" });
+    node.classList.add("found");
+    setTimeout(() => node.classList.remove("found"), 1600);
+  }
+
+  #highlight(plain) {
+    const parts = plain.split(/(@[\p{L}\p{N}_](?:[\p{L}\p{N}_.-]*[\p{L}\p{N}_])?)/u);
+    return parts.map((part, n) => {
+      if (n % 2 === 0) return part;
+      const name = part.slice(1);
+      const known = this.store.people.has(name) || name.toLowerCase() === this.store.me?.toLowerCase();
+      return known ? h("span", { class: name.toLowerCase() === this.store.me?.toLowerCase() ? "mention me" : "mention" }, part) : part;
+    });
+  }
+
+  #noteRow(here, note) {
+    const state = note.pending ? "p" : note.failed ? "f" : "";
+    return this.#row(`n${note.id}${state}`, () =>
+      h(
+        "div",
+        { class: `note${note.failed ? " refused" : ""}`, role: "status" },
+        h("div", { class: "note-head" }, h("code", {}, this.store.prefix() + note.title), h("span", {}, "only you see this"), iconButton("close", "Dismiss", () => this.store.dismiss(here.conv, note))),
+        note.pending ? h("p", { class: "working" }, "…") : h("pre", {}, note.text || "done"),
+      ),
+    );
+  }
+}
+
+const strong = (text) => h("b", {}, text);
+const because = (record) => (record.reason ? `: ${record.reason}` : "");
+
+export function eventText(record) {
+  switch (record.type) {
+    case "joined":
+      return [strong(record.user), " joined"];
+    case "left":
+      return record.by ? [strong(record.user), " was removed by ", strong(record.by), because(record)] : [strong(record.user), " left", because(record)];
+    case "topic":
+      return record.text ? [strong(record.user), " set the topic: ", record.text] : [strong(record.user), " cleared the topic"];
+    case "role":
+      return [strong(record.user), ` is ${record.role} now, by `, strong(record.by)];
+    case "banned":
+      return [strong(record.user), " was banned by ", strong(record.by), record.until ? ` until ${fullTime(record.until)}` : "", because(record)];
+    case "deleted":
+      return ["a message was deleted by ", strong(record.by)];
+    case "edited":
+      return [strong(record.by), " changed a message: ", record.text];
+    case "hidden":
+      return ["what was written before you came is not shown"];
+    case "missing":
+      return ["some messages are no longer kept"];
+    default:
+      return [`something new (${record.type}) that this page does not know yet`];
+  }
+}
