@@ -147,7 +147,10 @@ def delete_room(state: State, who: Account, room: Room, default_channels: Sequen
 
 
 def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
-    """Become a member; no effect for who is one. The password of a private room has been checked by the caller."""
+    """Become a member; no effect for who is one. The password of a private room has been checked by the caller.
+
+    Who comes into an empty room owns it, unless it is put there with a new account: a default channel is the server's.
+    """
     if who.id in room.members:
         return []
     role: fx.RoomRole = "owner" if room.owner is None and not room.members else "member"

@@ -137,7 +137,7 @@ class House:
         self.now, self.now_ms = 1000.0, 1_700_000_000_000
         self.path = Path(folder) / "chat.sqlite3"
         self.passwords = Passwords()
-        self.flushes = 0
+        self.flushes = self.said = 0
         prepare(self.path, busy_timeout_s=1)
         self.writer = SqliteWriter(self.path, busy_timeout_s=1, min_free_bytes=0, now_ms=lambda: self.now_ms)
         self.writer._db.execute("PRAGMA synchronous=OFF")  # how it survives a crash is tested elsewhere
@@ -284,7 +284,8 @@ class House:
         return self.register(name, invite="owners")
 
     def say(self, line, channel, text, cid=None, id=7):
-        return self.ask(line, m.Send(id=id, cid=cid or f"c{self.writer._now_ms()}{text.strip()}", channel=channel, text=text))
+        self.said += 1
+        return self.ask(line, m.Send(id=id, cid=cid or f"said-{self.said}", channel=channel, text=text))
 
     def command(self, line, text, channel=None, cid=None, id=7):
         """Run a command. *Returns* its answer: result or error, without its id."""

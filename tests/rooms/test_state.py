@@ -80,6 +80,11 @@ class StateMachine(RuleBasedStateMachine):
     def account(self, name):
         return self.state.find_account(name)
 
+    def maybe_empty(self, room):
+        """A channel that all have left begins anew; who is put into an empty default channel by registering does not own it."""
+        if not self.members[room]:
+            self.had_owner.discard(room)
+
     def may_manage(self, who, room):
         return self.users[who] in ("admin", "owner") or self.members[room].get(who) == "owner"
 
@@ -170,6 +175,7 @@ class StateMachine(RuleBasedStateMachine):
             refused = who not in inside or (inside[who] == "owner" and len(inside) > 1)
             if self.decide(lambda: d.leave(self.state, self.account(who), self.state.room(room)), refused=refused):
                 del inside[who]
+                self.maybe_empty(room)
 
     @rule(who=people, whom=people, room=channels, role=st.sampled_from(["owner", "moderator", "member"]))
     def set_room_role(self, who, whom, room, role):
@@ -209,6 +215,8 @@ class StateMachine(RuleBasedStateMachine):
                     if inside.pop(whom, None) == "owner" and inside:
                         moderators = [name for name, role in inside.items() if role == "moderator"]
                         inside[(moderators or list(inside))[0]] = "owner"
+                for room in self.members:
+                    self.maybe_empty(room)
 
     @rule(who=people, whom=people)
     def unban(self, who, whom):
