@@ -60,7 +60,7 @@ export class Outbox {
   adopt(key) {
     if (key === this.key) return;
     const known = new Set(this.entries.map((entry) => entry.cid));
-    this.entries.push(...load(this.storage, key).filter((entry) => !known.has(entry.cid)));
+    this.entries.unshift(...load(this.storage, key).filter((entry) => !known.has(entry.cid)));
     this.entries.sort((a, b) => a.ts - b.ts);
     this.#save();
     if (this.kept) this.storage.removeItem(key);

@@ -15,6 +15,7 @@ export class Store extends Emitter {
   questions = new Map(); // id → question, with `until`
   toast = null;
   #notes = 0;
+  #asking = new Set(); // channels whose members are about to be asked for
   #untold = new Set(); // conversations whose read mark the server is still to hear
 
   constructor(client, { looking = () => true } = {}) {
@@ -207,6 +208,17 @@ export class Store extends Emitter {
     this.#changed();
   }
 
+  // Somebody is here who was not in the list: who came at registration left no record of it.
+  #met(conv, name) {
+    const members = this.conversations.get(conv)?.members;
+    if (!members || members.some((each) => each.user === name) || this.#asking.has(conv)) return;
+    this.#asking.add(conv);
+    setTimeout(() => {
+      this.#asking.delete(conv);
+      if (this.current === conv) this.loadMembers(conv);
+    }, 1000);
+  }
+
   // ---------------------------------------------------------------- what comes
 
   #opened(frame, fresh) {
@@ -266,7 +278,10 @@ export class Store extends Emitter {
     const looked = conv === this.current && this.looking();
     for (const record of records) {
       this.#learn(here, record);
-      if (record.type === "message") here.active = Math.max(here.active, record.ts);
+      if (record.type === "message") {
+        here.active = Math.max(here.active, record.ts);
+        if (live) this.#met(conv, record.from);
+      }
       if (!looked && record.seq > (this.marks[conv]?.[1] ?? 0)) {
         if (record.type === "message" && record.from !== this.me && here.line === null && conv === this.current) here.line = record.seq - 1;
         this.#tally(here, record);
@@ -301,6 +316,7 @@ export class Store extends Emitter {
     switch (frame.type) {
       case "presence":
         for (const [name, online] of Object.entries(frame.users)) {
+          if (online && this.current) this.#met(this.current, name);
           this.people.set(name, { ...this.person(name), online });
           for (const { members } of this.conversations.values()) {
             const member = members?.find((each) => each.user === name);
@@ -334,8 +350,9 @@ export class Store extends Emitter {
     this.emit("toast", this.toast);
   }
 
-  // A command changed where one is.
+  // A command changed where one is, or how one looks.
   async #went(name, { data }) {
+    if (name === "color" || name === "colour") return this.loadMembers(this.current);
     const conv = data?.channel ? `#${data.channel}` : null;
     if (!conv) return;
     if (name === "leave-channel" || name === "delete-channel") return this.#removed(conv);
