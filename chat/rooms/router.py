@@ -45,6 +45,7 @@ class Router(Audiences):
     def __init__(self, hooks: Hooks) -> None:
         super().__init__(hooks)
         self.bulletins: Final = Bulletins(self, self.forget)
+        self._encoded: dict[int, list[bytes]] = {}  # of the audience that is being sent out, by viewer
         self._singled: dict[Link, list[tuple[int, int, bytes]]] = {}
         self._touched: list[Audience] = []
         self._deferred: list[Callable[[], None]] = []
@@ -188,28 +189,34 @@ class Router(Audiences):
             return
         conv = audience.conv
         self.bulletins.changed(conv)
-        payloads: dict[int, list[bytes]] = {}  # by viewer: of a private conversation each side sees its own name for it
-        blobs: dict[tuple[int, Frame], bytes] = {}
-        pair, singled = audience.pair, self._singled
-        for link in audience.links:
-            viewer = link.account if pair is not None else 0
-            encoded = payloads.get(viewer)
-            if encoded is None:
-                name, name_of = self.conv_name(conv, viewer), self.hooks.name_of
-                encoded = payloads[viewer] = [notices.placed(name, item, name_of) for _, item, _ in collected]
-            frame = link.frame
-            frames = singled.get(link)
-            if frames is None:
-                blob = blobs.get((viewer, frame))
-                if blob is None:
-                    blob = blobs[viewer, frame] = b"".join(map(frame, encoded))
-                if not link.outbox.put(blob):
-                    link.skipped.add(conv)
-            else:
-                for (place, _, without), payload in zip(collected, encoded, strict=True):
+        links, singled = audience.links, self._singled
+        if singled:
+            for link in links & singled.keys():
+                frame, frames = link.frame, singled[link]
+                for (place, _, without), payload in zip(collected, self._encode(audience, link.account), strict=True):
                     if without is not link:
                         frames.append((place, conv, frame(payload)))
+            links = links - singled.keys()
+        blobs: dict[Any, bytes] = {}  # by dialect; of a private conversation by viewer too: each side sees its own name for it
+        private = audience.pair is not None
+        for link in links:
+            key = (link.account, link.frame) if private else link.frame
+            blob = blobs.get(key)
+            if blob is None:
+                blob = blobs[key] = b"".join(map(link.frame, self._encode(audience, link.account)))
+            if not link.outbox.put(blob):
+                link.skipped.add(conv)
         collected.clear()
+        self._encoded.clear()
+
+    def _encode(self, audience: Audience, viewer: int) -> list[bytes]:
+        """What was collected, as *viewer* sees it; once for all who see the same."""
+        viewer = viewer if audience.pair is not None else 0
+        encoded = self._encoded.get(viewer)
+        if encoded is None:
+            name, name_of = self.conv_name(audience.conv, viewer), self.hooks.name_of
+            encoded = self._encoded[viewer] = [notices.placed(name, item, name_of) for _, item, _ in audience.collected]
+        return encoded
 
     def _put_singled(self, link: Link, frames: list[tuple[int, int, bytes]]) -> None:
         outbox = link.outbox
