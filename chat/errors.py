@@ -10,7 +10,7 @@ from typing import Final
 CODES: Final = frozenset(
     """bad_request too_large unsupported unauthorized forbidden not_found name_taken bad_name cid_conflict offset_conflict
     quota_exceeded rate_limited busy slow_consumer timeout history_reset removed tls_required storage_unavailable storage_full
-    shutting_down indeterminate internal_error""".split()
+    shutting_down indeterminate internal_error""".split()  # noqa: SIM905
 )
 
 

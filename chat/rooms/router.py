@@ -26,13 +26,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from chat.protocol import codec
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import notices
-from chat.rooms.audience import Audience, Audiences, Frame, Hooks, Link, Online, Reply
+from chat.rooms.audience import Audience, Audiences, Hooks, Link, Online, Reply
 from chat.rooms.bulletins import Bulletins
 
 RING: Final = 64  # records that a conversation keeps at hand for those who are just catching up: several batches' share of a busy one
