@@ -161,6 +161,29 @@ async def test_nothing_twice_and_nothing_between_however_much_comes_meanwhile(ro
             assert seqs(wire.messages) == [head + 1]
 
 
+async def test_what_is_stored_and_not_yet_told_to_others_comes_live(house, monkeypatch):
+    """The reader of the store sees more than the router has told: it must not be sent now and then again."""
+    for n in range(3):
+        say(house, house.bob, str(n))
+    token = gone(house, house.ann)
+    lobby = house.state.room("lobby").id
+    house.router.by_conv[lobby].ring = None
+    async with open_lines(house) as lines:
+        stored = []
+
+        async def meanwhile():
+            text = fx.Append(conv=lobby, kind="message", author=house.bob.account, body="just stored")
+            stored.extend(house.writer.commit([fx.Action(effects=(text,))]))
+
+        Between(monkeypatch, meanwhile)
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
+        told = await wire.hear("resumed")
+        assert seqs(told) == [1, 2, 3]
+        assert told[-1]["heads"]["#lobby"][1] == 3
+        house.router.route(stored)
+        assert seqs(wire.messages) == [4]
+
+
 @pytest.mark.parametrize("how", ["delete", "leave"])
 async def test_a_channel_that_goes_while_it_is_replayed(house, monkeypatch, how):
     room(house, 5, "den", house.bob, house.ann)

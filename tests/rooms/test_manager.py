@@ -110,6 +110,16 @@ async def test_an_old_connection_is_fenced_once_its_session_resumes(house):
         assert house.state.is_online(new.account)
 
 
+def test_what_the_old_connection_asks_after_the_resume_is_not_decided(house):
+    old, new = house.register("ann"), Line()
+    house.decide(old, send(1, "before"))
+    house.decide(new, resume(new, old.account, old.session, old.token))
+    house.decide(old, send(2, "after"))
+    house.commit()
+    assert [(message["type"], message.get("id")) for message in old.take()] == [("ack", 1), ("replaced", None)]
+    assert house.writer.load().rooms[0].last_seq == 1
+
+
 async def test_the_second_of_two_resumes_wins(house):
     old = house.register("ann")
     house.manager.gone(old)

@@ -148,6 +148,18 @@ def test_a_channel_deleted_in_the_same_batch(house, ann, bob):
     assert id not in house.router.by_conv
 
 
+def test_up_to_its_removal_everything_of_the_same_batch_is_heard(house, ann, bob):
+    phone = house.log_in("ann")
+    house.decide(bob, m.Send(id=1, cid="a", channel="lobby", text="heard"))
+    house.decide(ann, m.Leave(id=2, channel="lobby"))
+    house.decide(bob, m.Send(id=3, cid="b", channel="lobby", text="not heard"))
+    house.decide(ann, m.Join(id=4, channel="lobby"))
+    house.commit()
+    assert [(message["type"], message.get("seq")) for message in phone.take()] == [("message", 1), ("removed", None), ("joined", 4)]
+    assert [(message["type"], message.get("seq")) for message in ann.take()] == [("message", 1), ("ok", 2), ("ok", 4)]
+    assert [(message["type"], message.get("seq")) for message in bob.take()] == [("ack", 1), ("left", 2), ("ack", 3), ("joined", 4)]
+
+
 def test_read_markers_move_forward_and_are_the_accounts(house, ann):
     house.say(ann, "lobby", "a", cid="1")
     house.say(ann, "lobby", "b", cid="2")

@@ -173,6 +173,8 @@ class RouterMachine(RuleBasedStateMachine):
         for line in [self.root, *map(self.house.register, USERS)]:
             self.rooms[line.account] = {room.id for room in self.house.state.rooms.values() if room.name == "lobby"}
             self._came(line)
+        for name in USERS[:2]:
+            self._came(self.house.log_in(name))
 
     def _came(self, line):
         self.live.append(line)
@@ -183,7 +185,7 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(data=st.data(), user=st.sampled_from(USERS))
     def log_in(self, data, user):
         account = self.house.state.find_account(user)
-        if account.ban is None and len(self.live) < 7:
+        if account.ban is None and len(self.live) < 9:
             line = Line()
             self.house.decide(line, it.LoginVerified(id=1, account=account.id))
             self.house.commit()
@@ -219,7 +221,7 @@ class RouterMachine(RuleBasedStateMachine):
                 return m.Leave(id=id, channel=room)
             case "members":
                 return m.Members(id=id, channel=room)
-        texts = ["topic tea", f"delete-channel {room}", f"set-user-perm {user} owner", f"tell {user} hi", "nonsense"]
+        texts = ["topic tea", f"delete-channel {room}", f"set-user-perm {user} owner", f"tell {user} hi", f"ban {user}", "nonsense"]
         command = data.draw(st.sampled_from(texts))
         return m.Command(id=id, channel=room, text=command)
 
