@@ -46,9 +46,9 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
     if found is None:
         raise ChatError("not_found", f"nothing was said in {request.conv} yet")
     conv, name = found
-    limit = min(request.limit, PAGE_ROWS)
-    store = conn.services.store
-    page = await store.history(conv, after=request.after, before=request.before, limit=limit, max_bytes=PAGE_BYTES)
+    rows_max, bytes_max = _page_limits(conn)
+    limit = min(request.limit, rows_max)
+    page = await conn.services.store.history(conv, after=request.after, before=request.before, limit=limit, max_bytes=bytes_max)
     rows = [_encode(conn, name, page.epoch, row) for row in page.rows]
     await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
     conn.put(
@@ -64,6 +64,15 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
         )
     )
     conn.services.flush()
+
+
+def _page_limits(conn: "Connection") -> tuple[int, int]:
+    """Rows and bytes of a page: smaller where the outbox is, since a page must fit into it beside half of the soft limit.
+
+    JSON may double a text, and what is around it is about 200 bytes a record. The default outbox takes whole pages.
+    """
+    hard_bytes = conn.services.limits.outbox_hard_bytes
+    return max(1, min(PAGE_ROWS, hard_bytes // 2048)), min(PAGE_BYTES, hard_bytes // 4)
 
 
 def _encode(conn: "Connection", name: str, epoch: str, row: HistoryRow) -> bytes:
@@ -165,7 +174,8 @@ async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
         return next_seq
     head, name = router.head(conv), router.conv_name(conv, conn.account)
     try:
-        page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=PAGE_ROWS, max_bytes=PAGE_BYTES)
+        rows_max, bytes_max = _page_limits(conn)
+        page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=rows_max, max_bytes=bytes_max)
     except ChatError as error:
         if error.code != "not_found":
             raise
