@@ -1,0 +1,129 @@
+"""Many members of one channel on raw sockets in one process, cheap enough that the server is what is measured.
+
+A member is a non-blocking socket in one epoll set; what arrives is cut into lines and the seqs of `message` notices are looked for with a
+search for bytes. A thread of its own, so that whoever sends is not held up.
+"""
+
+import json
+import re
+import select
+import socket
+import ssl
+import threading
+import time
+
+from tests.e2e.guests import PASSWORD
+from tests.e2e.server import Server
+
+SEQ = re.compile(rb'"type":"message"[^\n]*?"seq":(\d+)')
+
+
+class Member:
+    """Opens, registers and then only listens. ``seqs``: of the messages it was told, in order; ``at``: when (monotonic seconds)."""
+
+    def __init__(self, server: Server, name: str, *, tls: bool = False, receive_bytes: int = 0) -> None:
+        self.name = name
+        sock = socket.socket()
+        if receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)  # before connecting: it is the window
+        sock.settimeout(30)
+        sock.connect(("127.0.0.1", server.port))
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            sock = context.wrap_socket(sock)
+        self.sock = sock
+        self.rest = b""
+        self.others: list[dict] = []  # what else was said
+        self.seqs: list[int] = []
+        self.at: list[float] = []
+        self.opened: dict = {}
+
+    def register(self) -> None:
+        hello = {"type": "hello", "protocol": 1, "client": "audience"}
+        self.send(hello, {"type": "register", "id": 1, "username": self.name, "password": PASSWORD})
+        while not self.opened:
+            self.rest += self.sock.recv(65536)
+            *lines, self.rest = self.rest.split(b"\n")
+            for line in lines:
+                message = json.loads(line)
+                assert message["type"] != "error", message
+                if message["type"] == "session":
+                    self.opened = message
+
+    def send(self, *messages: dict) -> None:
+        self.sock.sendall(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
+
+    def read(self) -> bool:
+        """What is there now. Returns False at the end of the stream."""
+        while True:
+            try:
+                chunk = self.sock.recv(262144)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return True
+            except OSError:
+                return False
+            if not chunk:
+                return False
+            now = time.monotonic()
+            end = chunk.rfind(b"\n") + 1
+            whole, self.rest = (self.rest + chunk[:end], chunk[end:]) if end else (b"", self.rest + chunk)
+            found = [int(seq) for seq in SEQ.findall(whole)]
+            self.seqs += found
+            self.at += [now] * len(found)
+            if len(found) != whole.count(b"\n"):
+                self.others += [m for line in whole.splitlines() if (m := json.loads(line))["type"] != "message"]
+
+
+class Audience:
+    """Members that read as fast as they can, in a thread. A context manager; *Owns* them."""
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @classmethod
+    def gather(cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member") -> "Audience":
+        members = [Member(server, f"{prefix}{i}", tls=tls) for i in range(n)]
+        for member in members:
+            member.register()
+        return cls(members)
+
+    def __enter__(self) -> "Audience":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._end.set()
+        self._thread.join()
+        for member in self.members:
+            member.sock.close()
+
+    def wait_for(self, seq: int, *, within_s: float = 60) -> None:
+        """Until everybody was told of *seq*. *Raises* TimeoutError."""
+        end = time.monotonic() + within_s
+        while lacking := [m for m in self.members if not m.seqs or m.seqs[-1] < seq]:
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"{len(lacking)} members lack {seq}; {lacking[0].name} has {lacking[0].seqs[-1:]} {lacking[0].others[-3:]}"
+                )
+            time.sleep(0.005)
+
+    def _run(self) -> None:
+        poll = select.epoll()
+        by_fd = {}
+        for member in self.members:
+            member.sock.setblocking(False)
+            by_fd[member.sock.fileno()] = member
+            poll.register(member.sock, select.EPOLLIN)
+        while not self._end.is_set():
+            for fd, _ in poll.poll(0.05, 2000):
+                if not by_fd[fd].read():
+                    poll.unregister(fd)
+        poll.close()
+
+
+def p99_ms(latencies_s: list[float]) -> float:
+    return round(1000 * sorted(latencies_s)[int(len(latencies_s) * 0.99)], 2)
