@@ -216,13 +216,10 @@ async def serve(site: Site, transport: SocketTransport) -> None:
 
     *Raises* what the handler raises. The caller closes the socket; where that is to be in order, it has been closed.
     """
-    transport.outbox.lagging_frame, lagging = b"", transport.outbox.lagging_frame  # what lines are told is no HTTP
-    transport.outbox.cut_frame, cut = b"", transport.outbox.cut_frame
     upgrade = await _answer_all(site, transport)
     if upgrade is None:
         await transport.aclose()
         return
-    transport.outbox.lagging_frame, transport.outbox.cut_frame = lagging, cut
     key, received = upgrade
     await websocket.serve(transport, site.handler, key=key, received=received)
 

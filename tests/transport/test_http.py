@@ -123,6 +123,12 @@ async def test_several_requests_in_one_packet_are_answered_in_order():
         assert (await browser.answer()).body == FILES["js/main.js"]
 
 
+async def test_more_requests_in_one_packet_than_one_head_may_be_long():
+    async with open_web() as server, open_browser(server, say=b"") as browser:
+        await browser.send((GET[:-2] + b"X: " + b"x" * 1000 + b"\r\n\r\n") * 40)
+        assert [(await browser.answer()).status for _ in range(40)] == [200] * 40
+
+
 async def test_a_head_that_comes_byte_by_byte():
     async with open_web() as server, open_browser(server, say=b"") as browser:
         for n in range(len(GET)):
@@ -204,7 +210,6 @@ async def test_a_reader_that_stalls_is_cut(autojump_clock):
             with contextlib.suppress(trio.BrokenResourceError):
                 while await browser._more():
                     pass
-            assert b'"closing"' not in browser.client.buffer
             assert server.pool.total_bytes == 0
 
 
@@ -227,10 +232,13 @@ async def test_stopping_waits_for_no_more_requests(mock_clock):
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
 async def test_an_upgrade_after_the_page_on_the_same_connection(kind):
-    async with open_web(echo) as server, open_browser(server, kind, say=GET + upgrade_request() + text(b"early")) as browser:
-        assert (await browser.answer()).status == 200
-        assert (await browser.answer()).status == 101
-        assert await browser.message() == b"early"
+    async with open_web(echo) as server:
+        for _ in range(10):  # trio-websocket would read the early message as HTTP, or not, as the scheduler likes
+            async with open_browser(server, kind, say=GET + upgrade_request() + text(b"early")) as browser:
+                assert (await browser.answer()).status == 200
+                assert (await browser.answer()).status == 101
+                with trio.fail_after(5):
+                    assert await browser.message() == b"early"
 
 
 @pytest.mark.parametrize(

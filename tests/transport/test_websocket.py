@@ -235,6 +235,14 @@ async def test_the_servers_end_is_a_close_frame_and_nothing_after_it(below):
         assert (messages, code) == ([], 1000)
 
 
+async def test_there_is_one_close_frame():
+    async with open_web(serve_echo) as server:
+        for _ in range(20):  # which of the two closes first is the scheduler's choice
+            async with open_socket(server) as socket:
+                await socket.send(text(b"bye") + close())
+                assert await socket.closing() == ([], 1000)
+
+
 async def test_a_ping_after_our_close_frame_harms_nobody(caplog):
     closed = trio.Event()
 
@@ -281,16 +289,17 @@ async def test_an_end_without_a_close_frame_is_none(below, said):
 
     async def handler(transport):
         seen.append(await transport.receive())
-        try:
-            seen.append(await transport.receive())
-        finally:
-            await transport.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await transport.receive()
+        await transport.aclose()
+        seen.append("broken")
 
     async with open_web(handler) as server, open_socket(server, below) as socket:
         await socket.send(text(b"x") + said)
         await socket.client.end()
         messages, _ = await socket.closing()
-    assert seen == [[b"x"]]
+        await socket.client.stream.aclose()
+    assert seen == [[b"x"], "broken"]
     assert messages == []
 
 
