@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import re
 
 import attrs
@@ -69,7 +68,7 @@ def frame(opcode, payload=b"", *, fin=True, masked=True, rsv=0):
         head += bytes([mask | 127]) + size.to_bytes(8, "big")
     if not masked:
         return head + payload
-    key = os.urandom(4)
+    key = b"\x5a\x13\xc4\x87"  # always the same: frames stand in the names of tests
     stretched = (key * (size // 4 + 1))[:size]
     return head + key + (int.from_bytes(payload, "big") ^ int.from_bytes(stretched, "big")).to_bytes(size, "big")
 
