@@ -28,7 +28,7 @@ test("links are http and https alone", () => {
     for (const url of urls(text)) assert.ok(safe(url) && !url.includes("\u202e") && !text.startsWith("x") && !url.includes("@"), `${text} → ${url}`);
   }
   assert.deepEqual(urls("javascript:alert(1)//https"), []);
-  assert.equal(safe("javascript:alert(1)"), false);
+  for (const url of ["javascript:alert(1)", "javascript://a.example/%0aalert(1)", "ftp://a.example/", "https://u@a.example/"]) assert.equal(safe(url), false, url);
 });
 
 test("blocks: code, quotes, paragraphs", () => {

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from chat.colors import contrast
 from chat.frontends.web import STATIC
 
 HERE = Path(__file__).parent
 MOST_BYTES = 150_000
+READ_ON = {
+    "text": ["bg", "side", "raised", "hover", "tint"],
+    "soft": ["bg", "side", "raised", "hover", "tint"],
+    "accent": ["bg", "side", "raised", "tint"],
+    "warm": ["bg", "side", "raised", "warm-tint"],
+    "on-accent": ["accent"],
+    "on-warm": ["warm"],
+    "edge": ["bg", "raised", "side"],
+}
 SOURCES = sorted(path for path in STATIC.rglob("*") if path.is_file())
 
 
@@ -41,3 +51,16 @@ def test_nothing_makes_markup_of_text_or_leaves_the_origin(path):
         assert not re.search(r"\bstyle\s*=|\son[a-z]+\s*=|<style|javascript:", text)
         assert not re.search(r"<script(?![^>]*\bsrc=)", text)
     assert set(re.findall(r"https?://[\w.-]+", text)) <= {"http://www.w3.org"}  # the name of SVG, which is not fetched
+
+
+def test_text_stands_out_in_light_and_dark():
+    """WCAG 2.2 AA: 4.5:1 for text, 3:1 for the edges of fields."""
+    theme = (STATIC / "css" / "theme.css").read_text()
+    pairs = dict(re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}, #[0-9a-f]{6})\)", theme))
+    colors = {name: pair.split(", ") for name, pair in pairs.items()}
+    for text, grounds in READ_ON.items():
+        for ground in grounds:
+            for mode in (0, 1):
+                least = 3 if text == "edge" else 4.5
+                found = contrast(colors[text][mode], colors[ground][mode])
+                assert found >= least, f"{text} on {ground} ({('light', 'dark')[mode]}): {found:.2f}"

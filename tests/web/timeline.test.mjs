@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AHEAD_LIMIT, FILL_LIMIT, Timeline } from "../../chat/frontends/web/static/js/protocol/timeline.js";
+import { AHEAD_LIMIT, Timeline } from "../../chat/frontends/web/static/js/protocol/timeline.js";
 
 const record = (seq) => ({ type: "message", conv: "#a", epoch: "e", seq, ts: seq, from: "ann", text: String(seq) });
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => record(from + n));
@@ -12,48 +12,50 @@ test("records in order appear, doubles do not", () => {
   assert.deepEqual(seqs(timeline.receive(record(5))), [5]);
   assert.deepEqual(timeline.receive(record(5)), []);
   assert.deepEqual(timeline.receive(record(3)), []);
+  assert.equal(timeline.ahead.size, 0);
   assert.equal(timeline.wants(), null);
 });
 
 test("one that is ahead waits until the page between has come", () => {
   const timeline = new Timeline("#a", "e", 4);
   assert.deepEqual(timeline.receive(record(8)), []);
-  assert.deepEqual(timeline.wants(), { after: 4, limit: FILL_LIMIT });
+  const asked = timeline.wants();
+  assert.equal(asked.after, 4);
   assert.equal(timeline.wants(), null, "asked once");
-  assert.deepEqual(seqs(timeline.forward(page(5, 7, 8))), [5, 6, 7, 8]);
+  assert.deepEqual(seqs(timeline.forward(page(5, 7, 8), asked)), [5, 6, 7, 8]);
   assert.equal(timeline.behind, false);
 });
 
 test("a page that overlaps with what came live", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.raise(3);
-  timeline.wants();
+  const asked = timeline.wants();
   assert.deepEqual(seqs(timeline.receive(record(1))), [1]);
-  assert.deepEqual(seqs(timeline.forward(page(1, 4, 4))), [2, 3, 4]);
+  assert.deepEqual(seqs(timeline.forward(page(1, 4, 4), asked)), [2, 3, 4]);
 });
 
 test("a page of another lineage begins anew", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.raise(3);
-  timeline.wants();
-  assert.deepEqual(timeline.forward(page(1, 3, 9, false, "f")), []);
+  assert.deepEqual(timeline.forward(page(1, 3, 9, false, "f"), timeline.wants()), []);
   assert.deepEqual([timeline.epoch, timeline.next, timeline.records.length], ["f", 10, 0]);
 });
 
 test("an answer about the lineage before is nothing", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.raise(3);
-  timeline.wants();
+  const asked = timeline.wants();
   timeline.reset("f", 7);
-  assert.deepEqual(timeline.forward(page(1, 3, 3)), []);
-  assert.equal(timeline.next, 8);
+  timeline.raise(9);
+  assert.equal(timeline.wants().after, 7);
+  assert.deepEqual(timeline.forward(page(1, 3, 3), asked), []);
+  assert.deepEqual([timeline.epoch, timeline.next], ["f", 8]);
 });
 
 test("what is not there any more is told as missing, and nothing hangs", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.receive(record(5));
-  timeline.wants();
-  const appeared = timeline.forward({ epoch: "e", messages: [record(3)], first_seq: 3, last_seq: 5, more: false });
+  const appeared = timeline.forward({ epoch: "e", messages: [record(3)], first_seq: 3, last_seq: 5, more: false }, timeline.wants());
   assert.deepEqual(appeared.map(({ type, from_seq, seq }) => [type, from_seq ?? seq, seq]), [["missing", 1, 2], ["message", 3, 3], ["missing", 4, 4], ["message", 5, 5]]);
   assert.equal(timeline.behind, false);
 });
@@ -61,8 +63,7 @@ test("what is not there any more is told as missing, and nothing hangs", () => {
 test("a hidden stretch takes all its places", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.raise(6);
-  timeline.wants();
-  timeline.forward({ epoch: "e", messages: [{ type: "hidden", from_seq: 1, to_seq: 4 }, record(5), record(6)], first_seq: 1, last_seq: 6, more: false });
+  timeline.forward({ epoch: "e", messages: [{ type: "hidden", from_seq: 1, to_seq: 4 }, record(5), record(6)], first_seq: 1, last_seq: 6, more: false }, timeline.wants());
   assert.deepEqual(seqs(timeline.records), [4, 5, 6]);
   assert.equal(timeline.next, 7);
 });
@@ -70,9 +71,8 @@ test("a hidden stretch takes all its places", () => {
 test("a page that is not the last is followed by the next", () => {
   const timeline = new Timeline("#a", "e", 0);
   timeline.raise(400);
-  timeline.wants();
-  timeline.forward(page(1, 300, 400, true));
-  assert.deepEqual(timeline.wants(), { after: 300, limit: FILL_LIMIT });
+  timeline.forward(page(1, 300, 400, true), timeline.wants());
+  assert.equal(timeline.wants().after, 300);
 });
 
 test("too much missed: the stretch begins anew at the head, and older pages join without a hole", () => {
@@ -121,13 +121,13 @@ test("any order of live records and pages gives each once", () => {
       } else if (random(2)) timeline.raise(head);
       else if (head) seen.push(...timeline.receive(record(1 + random(head))));
       if (asked && random(2)) {
-        seen.push(...timeline.forward(page(asked.after + 1, Math.min(head, asked.after + 5), head, asked.after + 5 < head)));
+        seen.push(...timeline.forward(page(asked.after + 1, Math.min(head, asked.after + 5), head, asked.after + 5 < head), asked));
         asked = null;
       }
       asked ??= timeline.wants();
     }
     timeline.raise(head);
-    for (asked ??= timeline.wants(); asked; asked = timeline.wants()) seen.push(...timeline.forward(page(asked.after + 1, head, head)));
+    for (asked ??= timeline.wants(); asked; asked = timeline.wants()) seen.push(...timeline.forward(page(asked.after + 1, head, head), asked));
     assert.deepEqual(seqs(seen), seqs(range(1, head)), `round ${round}`);
   }
 });

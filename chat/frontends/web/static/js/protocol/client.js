@@ -16,7 +16,7 @@ import { delay } from "./backoff.js";
 import { Connection, Lost, Refusal } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { Outbox, newCid } from "./outbox.js";
-import { Timeline } from "./timeline.js";
+import { FILL_LIMIT, Timeline } from "./timeline.js";
 
 const LATER = new Set(["rate_limited", "busy", "storage_unavailable", "storage_full", "shutting_down", "indeterminate", "internal_error", "timeout"]);
 const CURSOR_BYTES = 6_500; // a frame may have 8 KiB before there is a session
@@ -36,6 +36,7 @@ export class Client extends Emitter {
   #wake = null; // ends the wait for the next attempt
   #sending = false;
   #commands = new Map(); // cid → {text, channel, resolve, reject}
+  #left = null; // the session before this one
   #release = null; // lets go of the lock that says that this session is alive in a tab
 
   constructor({ url, keeper, WebSocket = globalThis.WebSocket, locks = globalThis.navigator?.locks }) {
@@ -220,6 +221,7 @@ export class Client extends Emitter {
     for (const { reject } of this.#commands.values()) reject(new Lost("the session has ended"));
     this.#commands.clear();
     this.#release?.();
+    this.#left = session;
     this.session = null;
     this.#status("out");
     this.emit("ended", why);
@@ -271,10 +273,10 @@ export class Client extends Emitter {
   // The unsent texts of sessions of this account that no tab has any more.
   async #adoptOutboxes() {
     const { user, session, outbox } = this;
-    const held = (await this.locks?.query().catch(() => null))?.held ?? null;
-    if (!held) return;
-    const living = new Set([session, ...held.map((lock) => lock.name.replace(/^chat\.session\./, ""))]);
-    for (const key of this.keeper.leftOutboxes(user, living)) outbox.adopt(key);
+    if (this.#left) outbox.adopt(this.keeper.outboxKey(user, this.#left)); // of the session that this page had before
+    const held = (await this.locks?.query().catch(() => null))?.held;
+    const living = new Set([session, ...(held ?? []).map((lock) => lock.name.replace(/^chat\.session\./, ""))]);
+    if (held) for (const key of this.keeper.leftOutboxes(user, living)) outbox.adopt(key);
     for (const conv of new Set(outbox.entries.map((entry) => entry.conv))) this.emit("outbox", conv);
     this.#send();
   }
@@ -337,12 +339,12 @@ export class Client extends Emitter {
     const timeline = this.timelines.get(conv);
     if (!timeline || !this.online) return;
     const generation = timeline.generation;
-    const page = timeline.wants();
+    const asked = timeline.wants();
     if (timeline.generation !== generation) this.emit("reset", conv);
-    if (!page) return;
+    if (!asked) return;
     try {
-      const answer = await this.request({ type: "history", conv, ...page });
-      const appeared = timeline.forward(answer);
+      const page = await this.request({ type: "history", conv, after: asked.after, limit: FILL_LIMIT });
+      const appeared = timeline.forward(page, asked);
       if (timeline.generation !== generation) this.emit("reset", conv);
       if (appeared.length && this.timelines.get(conv) === timeline) this.emit("records", conv, appeared, true);
     } catch (error) {

@@ -48,15 +48,14 @@ export class Timeline {
     return this.#advance();
   }
 
-  // The page to ask for now, or null. It counts as asked until `forward` or `unasked`.
+  // The page to ask for now, or null. It counts as asked until `forward` or `unasked`; what it returns is handed back with the answer.
   wants() {
     if (this.asked || !this.behind) return null;
     if (this.head - this.next >= FILL_LIMIT) {
       this.reset(this.epoch, this.head);
       return null;
     }
-    this.asked = { epoch: this.epoch, head: this.head };
-    return { after: this.next - 1, limit: FILL_LIMIT };
+    return (this.asked = { after: this.next - 1, head: this.head });
   }
 
   unasked() {
@@ -64,10 +63,9 @@ export class Timeline {
   }
 
   // The answer to `wants`. Returns what it made appear.
-  forward(page) {
-    const asked = this.asked;
+  forward(page, asked) {
+    if (!asked || asked !== this.asked) return []; // it answers a question about what was before a reset
     this.asked = null;
-    if (!asked || asked.epoch !== this.epoch) return [];
     if (page.epoch !== this.epoch) {
       this.reset(page.epoch, page.last_seq);
       return [];
