@@ -248,3 +248,61 @@ def test_sessions_are_listed_and_ended(guest, visit):
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_selector("#composer", state="visible")
+
+
+def test_a_session_kept_for_the_device_moves_between_tabs(guest, visit, server):
+    page = visit(f"#invite={server.invite}")
+    page.fill("#username", "twotabs")
+    page.fill("#password", PASSWORD)
+    page.check("#device")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#composer", state="visible")
+    other = page.context.new_page()
+    other.goto(server.url)
+    other.wait_for_selector("#composer", state="visible")
+    page.locator(".status", has_text="another tab").wait_for()
+    say(other, "from the second tab")
+    sees(other, "from the second tab")
+    page.locator(".status button", has_text="Use it here").click()
+    sees(page, "from the second tab")
+    other.locator(".status", has_text="another tab").wait_for()
+    assert texts(page).count("from the second tab") == 1
+
+
+def test_what_came_meanwhile_is_counted_and_marked_after_a_reload(guest, person):
+    page, line = guest("absent"), person("busybody")
+    line.ask({"type": "command", "text": "create-channel news"})
+    say(page, "//join-channel news")
+    page.locator("header.bar h2", has_text="#news").wait_for()
+    page.locator(".sidebar .conversation", has_text="lobby").click()
+    line.say_all(["one", "two", "three @absent"], channel="news")
+    page.locator(".sidebar .conversation", has_text="news").locator(".badge", has_text="1").wait_for()
+    page.reload()
+    news = page.locator(".sidebar .conversation", has_text="news")
+    news.locator(".badge", has_text="1").wait_for()
+    assert "3 unread" in news.get_attribute("aria-label")
+    news.click()
+    page.locator(".new-line").wait_for()
+    assert page.locator(".new-line + .message .text").inner_text() == "one"
+    news.locator(".badge").wait_for(state="detached")
+
+
+def test_the_keyboard_is_enough(guest, person):
+    page, line = guest("keys"), person("other-keys")
+    line.say("to the keys", to="keys")
+    page.locator(".sidebar .badge").wait_for()
+    page.keyboard.press("Alt+ArrowDown")
+    sees(page, "to the keys")
+    page.locator("#composer:focus").wait_for()
+    page.keyboard.type("an answer")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("of two lines")
+    page.keyboard.press("Enter")
+    sees(page, "of two lines")
+    page.keyboard.press("ArrowUp")
+    assert page.input_value("#composer") == "an answer\nof two lines"
+    order = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        order.add(page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"))
+    assert {"Join or create a channel", "Write to somebody", "Settings and sessions"} <= order
