@@ -15,7 +15,7 @@ from chat import __version__, greeting
 from chat.background import DataLock, ReadyInfo, Running, take_lock
 from chat.cli import main
 from chat.config import Config, Listen
-from chat.joinline import guest_invite, guest_line, owner_line
+from chat.joinline import guest_invite, guest_line, guest_link, owner_line
 from chat.transport.certificates import fingerprint, make_self_signed
 
 COMMANDS = ("serve", "start", "stop", "status", "invite", "config check", "config show", "config example", "connect", "send", "tail")
@@ -213,6 +213,15 @@ def test_the_guests_line_leads_here_from_elsewhere(house, addresses, public, gue
     config = attrs.evolve(house, public_address=public)
     found = guest_line(config, addresses, "inv")
     assert found == f"chat connect {guest}#{pin(house)}/inv" or (public and ":" not in public.rpartition("]")[2] and ":7#" in found)
+
+
+def test_the_link_for_a_browser_keeps_the_invite_in_its_fragment(house):
+    import attrs
+
+    assert guest_link(house, ["127.0.0.1:7"], "7kq2-x0vm") == "https://127.0.0.1:7/#invite=7kq2-x0vm"
+    assert guest_link(house, ["[::1]:7"], None) == "https://[::1]:7/"
+    named = attrs.evolve(house, public_address="chat.example.org:443")
+    assert guest_link(named, ["0.0.0.0:7"], "i") == "https://chat.example.org:443/#invite=i"
 
 
 def test_the_line_of_every_address_names_one(house):

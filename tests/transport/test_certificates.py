@@ -202,3 +202,10 @@ def test_who_shows_no_certificate_has_no_fingerprint(files):
     _, server = connect(certificates.server_context(*files), certificates.client_context())
     with pytest.raises(ValueError, match="no certificate"):
         certificates.peer_fingerprint(server)
+
+
+def test_the_names_that_a_certificate_is_for(tmp_path):
+    files = tmp_path / "c.pem", tmp_path / "k.pem"
+    certificates.make_self_signed(*files, ["chat.example.org", "192.0.2.7", "2001:db8::7"])
+    names = certificates.host_names(files[0].read_bytes())
+    assert {"localhost", "127.0.0.1", "::1", "chat.example.org", "192.0.2.7", "2001:db8::7"} <= set(names)
