@@ -40,11 +40,13 @@ class Member:
         self.at: list[float] = []
         self.opened: dict = {}
 
-    def register(self) -> None:
+    def register(self, how: str = "register") -> None:
         hello = {"type": "hello", "protocol": 1, "client": "audience"}
-        self.send(hello, {"type": "register", "id": 1, "username": self.name, "password": PASSWORD})
+        self.send(hello, {"type": how, "id": 1, "username": self.name, "password": PASSWORD})
         while not self.opened:
-            self.rest += self.sock.recv(65536)
+            chunk = self.sock.recv(65536)
+            assert chunk, f"{self.name} was closed; it was told {self.rest!r}"
+            self.rest += chunk
             *lines, self.rest = self.rest.split(b"\n")
             for line in lines:
                 message = json.loads(line)
@@ -86,9 +88,11 @@ class Audience:
 
     @classmethod
     def gather(cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member") -> "Audience":
-        members = [Member(server, f"{prefix}{i}", tls=tls) for i in range(n)]
-        for member in members:
+        members = []
+        for i in range(n):  # one after the other: who connects and says nothing is in the way of others
+            member = Member(server, f"{prefix}{i}", tls=tls)
             member.register()
+            members.append(member)
         return cls(members)
 
     def __enter__(self) -> "Audience":
