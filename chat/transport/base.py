@@ -5,8 +5,8 @@ calls ``flush_nowait`` (or `FlushSet.flush`, for many): one non-blocking send of
 pump task starts, empties the rest and ends. So an idle connection is one task, its reader, and
 nothing else.
 
-TCP and TLS are in `chat.transport.stream`. A WebSocket is a transport over one of those two: it reads with `receive_some` of the
-lower one, has ``dialect = Dialect.WEB`` and shares the lower one's outbox.
+TCP and TLS are in `chat.transport.stream`. A WebSocket (`chat.transport.websocket`) is a transport over one of those two: it reads with
+`receive_some` of the lower one, has ``dialect = Dialect.WEB`` and shares the lower one's outbox.
 """
 
 import enum
@@ -89,7 +89,7 @@ class Transport(Protocol):
     def frame_limit(self, n_bytes: int) -> None: ...
 
     async def receive(self) -> list[bytes]:
-        """The next complete frames, without their newlines: at least one, and all that one chunk held.
+        """The next complete frames, without their newlines: at least one, and (TCP, TLS) all that one chunk held.
 
         *Returns* [] when the peer has ended its side; what it had sent whole was returned before, an unfinished line is dropped.
         *Raises* `RemoteProtocolError` (``too_large``, fatal) for a longer frame, after the frames before it were returned;

@@ -56,6 +56,7 @@ def _line(**fields: object) -> bytes:
 
 
 _TLS_REQUIRED: Final = _line(type="error", code="tls_required", message="this server takes TLS only from here")
+_HTTPS_REQUIRED: Final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 24\r\nConnection: close\r\n\r\nThis server is https://\n"
 _BUSY: Final = _line(type="error", code="busy", message="too many connections, try again later", retry_after=RETRY_AFTER_S)
 _LAGGING: Final = _line(type="lagging")
 _SLOW_CONSUMER: Final = _line(type="closing", code="slow_consumer")
@@ -363,7 +364,9 @@ class _Door:
                 transport = TcpTransport(sock=sock, peer=peer, outbox=outbox, framer=framer, received=first)
             elif kind is Spoken.NATIVE:
                 await _say(sock, _TLS_REQUIRED)
-            # WebSocket and the page join here: `web_handler` makes its own transport over this one.
+            elif kind is Spoken.HTTP and "web" in listener.dialects:
+                await _say(sock, _HTTPS_REQUIRED)
+            # `web_handler` makes its own transport over this one.
             handler = self._handler_of(kind, listener)
         return transport, handler
 

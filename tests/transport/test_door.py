@@ -137,6 +137,12 @@ async def test_plaintext_from_elsewhere_is_refused(monkeypatch):
         async with await server.connect() as client:
             assert json.loads(await client.line())["code"] == "tls_required"
             assert await client.rest() == b""
+        async with await server.connect(say=b"GET /secret HTTP/1.1\r\n\r\n") as client:
+            head, _, body = (await client.rest()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 403 ")
+            assert f"Content-Length: {len(body)}".encode() in head
+            assert b"https" in body
+            assert b"secret" not in head + body
         async with await server.connect(say=b"PRIVMSG") as client:
             assert await client.rest() == b""
         async with await server.connect("tls") as client:
