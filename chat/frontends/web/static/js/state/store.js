@@ -7,6 +7,7 @@ import { Emitter } from "../protocol/emitter.js";
 const HELD_RECORDS = 4000; // of one conversation that nobody looks at
 const COUNTED = 100; // unread are counted up to this
 const NOTES_KEPT = 50;
+const RETRY_MS = 3000;
 
 export class Store extends Emitter {
   conversations = new Map(); // conv → Conversation
@@ -113,12 +114,13 @@ export class Store extends Emitter {
   async loadOlder(conv, first = false) {
     const here = this.conversations.get(conv);
     const timeline = this.timeline(conv);
-    if (!here || !timeline || here.loading || timeline.complete || (first && timeline.records.length >= 50)) return 0;
+    if (!here || !timeline || here.loading || timeline.complete || Date.now() < here.loadAfter || (first && timeline.records.length >= 50)) return 0;
     here.loading = true;
     try {
       return await this.client.loadOlder(conv);
     } catch {
-      return 0; // tried again on the next look
+      here.loadAfter = Date.now() + RETRY_MS; // then tried again, at the next look
+      return 0;
     } finally {
       here.loading = false;
       this.#changed(conv);
@@ -288,6 +290,8 @@ export class Store extends Emitter {
       }
       if (record.type === "message" && record.from === this.me) here.line = null;
     }
+    const last = records.at(-1);
+    if (live && last.user === this.me && (last.type === "left" || last.type === "banned")) return this.#removed(conv, last.reason); // by another session, or somebody else
     if (conv !== this.current) timeline?.trim(HELD_RECORDS);
     if (live) this.emit("live", conv, records);
     this.#changed(conv);
@@ -307,7 +311,6 @@ export class Store extends Emitter {
         const person = { ...this.person(record.user), online: true };
         this.people.set(record.user, person);
         here.members?.push({ user: record.user, role: "member", ...person });
-        if (mine) this.emit("come", here.conv);
       }
     }
   }
@@ -416,7 +419,7 @@ export class Store extends Emitter {
   #conversation(conv) {
     let found = this.conversations.get(conv);
     if (!found) {
-      found = { conv, topic: "", role: "member", prefix: undefined, unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, commands: null, loading: false };
+      found = { conv, topic: "", role: "member", prefix: undefined, unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, commands: null, loading: false, loadAfter: 0 };
       this.conversations.set(conv, found);
     }
     return found;

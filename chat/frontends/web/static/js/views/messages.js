@@ -167,7 +167,8 @@ export class Messages {
     const own = here.conv === `@${this.store.me}`;
     const title = here.conv[0] === "#" ? here.conv : own ? "Notes to yourself" : name;
     const text = here.conv[0] === "#" ? "This is where the channel begins." : own ? "Nobody else reads here." : `This is where your conversation with ${name} begins.`;
-    return this.#row("beginning", () => h("div", { class: "beginning" }, h("h2", {}, title), h("p", {}, text)));
+    const hint = here.conv[0] === "#" ? h("p", {}, "Type ", h("code", {}, this.store.prefix()), " for what one can do here.") : null;
+    return this.#row("beginning", () => h("div", { class: "beginning" }, h("h2", {}, title), h("p", {}, text), hint));
   }
 
   #recordRow(timeline, record, before) {
@@ -229,11 +230,18 @@ export class Messages {
   }
 
   #goTo(seq) {
-    const node = this.list.querySelector(`[data-seq="${Number(seq)}"]`);
-    if (!node) return;
-    node.scrollIntoView({ block: "center" });
-    node.classList.add("found");
-    setTimeout(() => node.classList.remove("found"), 1600);
+    const selector = `[data-seq="${Number(seq)}"]`;
+    if (!this.list.querySelector(selector)) {
+      const at = this.store.timeline(this.store.current)?.records.findIndex((record) => record.seq === seq) ?? -1;
+      if (at < 0) return;
+      this.until = at + ROWS / 2;
+      this.stuck = false;
+      this.#draw();
+    }
+    const node = this.list.querySelector(selector);
+    node?.scrollIntoView({ block: "center" });
+    node?.classList.add("found");
+    setTimeout(() => node?.classList.remove("found"), 1600);
   }
 
   #highlight(plain) {

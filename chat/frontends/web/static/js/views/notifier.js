@@ -39,7 +39,12 @@ export class Notifier {
     for (const record of records.slice(-3)) {
       if (record.type !== "message" || record.from === this.store.me || Date.now() - record.ts > 120_000) continue;
       if (conv[0] !== "@" && !this.store.mentions(record.text)) continue;
-      const notification = new Notification(conv[0] === "@" ? record.from : `${record.from} in ${conv}`, { body: record.text.slice(0, 240), tag: conv, icon: "icon.svg" });
+      let notification;
+      try {
+        notification = new Notification(conv[0] === "@" ? record.from : `${record.from} in ${conv}`, { body: record.text.slice(0, 240), tag: conv, icon: "icon.svg" });
+      } catch {
+        return; // some phones allow them to service workers alone
+      }
       notification.onclick = () => {
         window.focus();
         this.show(conv);
