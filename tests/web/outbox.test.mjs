@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import "./setup.mjs";
 import { delay } from "../../chat/frontends/web/static/js/protocol/backoff.js";
 import { Keeper, Memory } from "../../chat/frontends/web/static/js/protocol/keeper.js";
 import { Outbox, newCid } from "../../chat/frontends/web/static/js/protocol/outbox.js";

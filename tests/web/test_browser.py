@@ -306,3 +306,24 @@ def test_the_keyboard_is_enough(guest, person):
         page.keyboard.press("Tab")
         order.add(page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"))
     assert {"Join or create a channel", "Write to somebody", "Settings and sessions"} <= order
+
+
+def test_who_is_in_a_channel_that_is_deleted_is_led_elsewhere(guest, person):
+    page, line = guest("unruly"), person("warden")
+    line.ask({"type": "command", "text": "create-channel court"})
+    say(page, "//join-channel court")
+    page.locator("header.bar h2", has_text="#court").wait_for()
+    line.ask({"type": "command", "text": "delete-channel court"})
+    page.locator("header.bar h2", has_text="#lobby").wait_for()
+    assert page.locator(".sidebar .conversation", has_text="court").count() == 0
+
+
+def test_over_tls_with_a_certificate_that_the_guest_accepted(visit, server):
+    page = visit(ignore_https_errors=True)
+    page.goto(f"https://127.0.0.1:{server.port}/?#invite={server.invite}")
+    page.fill("#username", "private-eye")
+    page.fill("#password", PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#composer", state="visible")
+    say(page, "over wss")
+    sees(page, "over wss")
