@@ -305,10 +305,11 @@ def test_a_daemon_that_does_not_stop_is_told(house):
 
 def test_the_real_one_in_the_foreground(house):
     process = house.serve(program=REAL)
-    owner, guests, files, stop = (process.stdout.readline() for _ in range(4))
+    owner, guests, browser, files, stop = (process.stdout.readline() for _ in range(5))
     address = house.running().addresses[0]
     assert re.fullmatch(f"You, the owner \\(once\\): chat connect {address}#[\\w-]{{43}}/[a-z0-9-]+\n", owner)
     assert re.fullmatch(f"Your guests: chat connect {address}#[\\w-]{{43}}/[a-z0-9-]+\n", guests)
+    assert browser == f"In a browser: https://{address}/#invite={guests.rpartition('/')[2]}"
     assert (files, stop) == (f"Files: {house.data} (listening on {address})\n", "Stop: Ctrl-C\n")
     assert house.chat("invite", program=REAL).stdout == guests.removeprefix("Your guests: ")
     process.send_signal(signal.SIGTERM)
