@@ -80,6 +80,19 @@ test("hello is first, with the subprotocol", async () => {
   assert.deepEqual(here.socket.sent.map(({ type }) => type).slice(0, 2), ["hello", "login"]);
 });
 
+test("a login while the page is still introducing itself waits for it", async () => {
+  const here = world();
+  const client = here.make();
+  client.introduce();
+  const opening = client.open({ type: "login", username: "ann", password: "p" }, false);
+  await settled();
+  assert.equal(here.sockets.length, 1);
+  assert.deepEqual(here.socket.sent.map(({ type }) => type), ["hello", "login"]);
+  here.socket.answer("login", session());
+  await opening;
+  assert.equal(client.state, "online");
+});
+
 test("a new token is kept before anything is sent after `resumed`", async () => {
   const { here, client } = await loggedIn();
   client.say("#a", "waits");

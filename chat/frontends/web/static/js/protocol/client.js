@@ -57,6 +57,7 @@ export class Client extends Emitter {
 
   // `request` is a register or login. Throws Refusal or Lost.
   async open(request, device) {
+    await this.#connection?.opened.catch(() => {}); // it is said hello to by now
     const connection = this.#connection ?? (await this.#connect()).connection;
     const frame = await connection.request(request);
     this.#adoptSession(frame, device, true);

@@ -332,7 +332,6 @@ export class Store extends Emitter {
         break;
       case "question":
         this.questions.set(frame.question, { ...frame, until: Date.now() + frame.expires_in * 1000 });
-        this.emit("asked", frame);
         break;
       case "question_closed":
         this.questions.delete(frame.question);

@@ -51,7 +51,11 @@ export class App {
     this.element.classList.toggle("without-members", keeper.preference("members", true) === false);
     this.draw = soon(() => this.#draw());
     store.on("change", this.draw);
-    store.on("shown", () => (this.draw(), this.#drawer(null)));
+    store.on("shown", (conv) => {
+      if (conv) keeper.savePreference(`last.${store.me}`, conv);
+      this.draw();
+      this.#drawer(null);
+    });
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -67,7 +71,6 @@ export class App {
 
   show(conv) {
     this.store.show(conv);
-    this.keeper.savePreference(`last.${this.store.me}`, conv);
     this.#drawer(null);
     if (matchMedia("(pointer: fine)").matches) this.composer.focus(); // on a phone it would open the keyboard
   }
