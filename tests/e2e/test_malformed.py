@@ -148,7 +148,7 @@ def bad_values(kind: Any, *, text: bool) -> tuple[list[Any], bool]:
 
 
 BAD_HEADS: list[Any] = [
-    None, 1, "abcdefgh", [], {}, ["abcdefgh"], ["abcdefgh", 1, 2], ["abcdefgh", -1], ["abcdefgh", "1"], ["abcdefgh", 1.5],  # noqa: E501
+    None, 1, "abcdefgh", [], {}, ["abcdefgh"], ["abcdefgh", 1, 2], ["abcdefgh", -1], ["abcdefgh", "1"], ["abcdefgh", 1.5],
     ["abcdefgh", None], ["abcdefgh", True], ["abcdefgh", m.MAX_INT + 1],
     ["short", 1], ["x" * 33, 1], ["abc-efgh", 1], ["abcdefg\u00e9", 1], [1, 1], [None, 1],
 ]  # fmt: skip
@@ -235,7 +235,7 @@ class Maker:
     def whole(self) -> Iterator[Case]:
         """What is no object at all."""
         for frame in (
-            b"", b" ", b"\r", b"\t \r", b"null", b"true", b"0", b"1.5", b'"ping"', b"[]", b'[{"type":"ping","id":1}]', b"}", b"{", b"{}}",  # noqa: E501
+            b"", b" ", b"\r", b"\t \r", b"null", b"true", b"0", b"1.5", b'"ping"', b"[]", b'[{"type":"ping","id":1}]', b"}", b"{", b"{}}",
             b"]", b'{"type":"ping","id":1}{"type":"ping","id":2}', b'{"type":"ping","id":1},', b"\xef\xbb\xbf{}", b"\xff\xfe", b"\xc0\xaf",
             b"\xed\xa0\x80", b"GET / HTTP/1.1", b"\x16\x03\x01", b"// comment", b"{'type':'ping'}", b"{type:1}", b'{"type":"ping","id":1,}',
             b'{"type"}', b'{1:2}', b"[" * 7000, b"{" * 7000, b'{"a":' * 1400, b'"' + b"x" * 7000, b"\\" * 7000, b"-", b"1e", b'"\\u12"',
