@@ -23,11 +23,11 @@ def owner_invite(server):
 
 
 async def closed_in_time(guest, *, code="unauthorized"):
-    """Its connection ends within a second, and `closing` is the last word. Returns what came before."""
+    """Its connection ends within a second, and `closing` is the last word. Returns what came before, but for news of others."""
     with trio.fail_after(WITHIN_S):
         *before, last = await guest.to_the_end()
     assert last == {"type": "closing", "code": code}
-    return before
+    return [m for m in before if m["type"] not in ("presence", "heads")]
 
 
 # ---------------------------------------------------------------- several sessions
