@@ -65,7 +65,7 @@ class Services:
     now: Callable[[], float]
     links: "set[Connection]" = attrs.Factory(set)
     stopping: bool = False
-    retry_after: Callable[[], float] = lambda: 1.0  # seconds, jittered: not everybody at once
+    retry_after: Callable[[], float] = lambda: 1.0  # seconds until those whom the end of the daemon cuts off may come back
 
     def list_channels(self, account: Account) -> list[m.ChannelInfo]:
         return logins.list_channels(self.manager.desk, account)

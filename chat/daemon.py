@@ -12,6 +12,7 @@ inbox is closed, the manager ends, the committer stores and routes what is left;
 """
 
 import gc
+import random
 import signal
 import socket
 import sys
@@ -31,6 +32,7 @@ from chat.commands import builtin
 from chat.config import Config, Limits
 from chat.connection import Services
 from chat.errors import ChatError
+from chat.log import flush as flush_log
 from chat.log import get_logger
 from chat.messagelog import MessageLog
 from chat.protocol import messages as m
@@ -56,7 +58,7 @@ SWITCH_INTERVAL_S: Final = 1e-4  # the writer thread and the loop share the GIL:
 CID_LIFE_MS: Final = 7 * 24 * 3600 * 1000  # contract, section 3
 TIDY_S: Final = 3600.0
 PAGE: Final = Path(__file__).parent / "frontends" / "web" / "static"
-CONFUSING: Final = 0.5  # retry_after at shutdown is spread from this share of its length on
+COME_BACK_S: Final = (0.5, 2.0)  # retry_after at the end is spread between these, so that not everybody is back at once
 
 
 def now_ms() -> int:
@@ -218,6 +220,7 @@ class _Parts:
             limits=limits,
             welcome=partial(_welcome, config),
             now=trio.current_time,
+            retry_after=lambda: round(random.uniform(*COME_BACK_S), 2),
         )
         site = http.Site(files=http.load_static(PAGE), origins=_origins(config), handler=partial(connection.serve, services))
         return cls(store=store, committer=committer, manager=manager, services=services, site=site, flush=flush, hooks=hooks)
@@ -408,6 +411,7 @@ async def _tick(parts: _Parts) -> None:
         for link in list(parts.services.links):
             link.tick(now)
         parts.flush.flush()
+        flush_log()
         await parts.manager.inbox.send((None, [it.Tick()]))
         if now >= tidy_at:
             try:
