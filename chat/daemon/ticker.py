@@ -1,0 +1,37 @@
+"""What time brings about: one timer for everything."""
+
+from typing import Final
+
+import trio
+
+from chat.daemon.parts import Parts, now_ms
+from chat.log import flush as flush_log
+from chat.log import get_logger
+from chat.rooms import items as it
+from chat.store.base import CommitFailed
+
+CID_LIFE_MS: Final = 7 * 24 * 3600 * 1000  # contract, section 3
+TIDY_S: Final = 3600.0
+
+log = get_logger("chat.daemon")
+
+
+async def tick(parts: Parts) -> None:
+    """Once a second: everything that time brings about. One timer for all connections."""
+    tidy_at = trio.current_time()
+    while True:
+        await trio.sleep(1)
+        now = trio.current_time()
+        for link in list(parts.services.links):
+            link.tick(now)
+        parts.flush.flush()
+        flush_log()
+        await parts.manager.inbox.send((None, [it.Tick()]))
+        if now >= tidy_at:
+            try:
+                more = await parts.committer.tidy(cids_before_ms=now_ms() - CID_LIFE_MS)
+            except CommitFailed as failed:
+                log.warning("not_tidied", code=failed.code, reason=failed.message)
+                more = False
+            if not more:
+                tidy_at = now + TIDY_S
