@@ -1,0 +1,71 @@
+"""What every group of commands uses: the ``chat`` command itself, the options of a server's configuration, and how a refusal is told."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chat import __version__
+
+if TYPE_CHECKING:
+    from chat.config import Config
+
+
+def fail(text: str, status: int = 1) -> "click.exceptions.Exit":
+    """Tell why on standard error; raise what this returns."""
+    for line in text.splitlines():
+        click.echo(f"chat: {line}", err=True)
+    return click.exceptions.Exit(status)
+
+
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of all that have to do with a server's configuration; the command gets a Loaded."""
+
+    @functools.wraps(command)
+    def with_loaded(config: Path | None, data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...], **rest: Any) -> None:
+        from chat.config import ConfigError, read
+
+        flags: dict[str, Any] = {}
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise click.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
+            flags[key.strip()] = value
+        if data_dir is not None:
+            flags["data_dir"] = data_dir
+        if listen:
+            flags["listen.address"] = list(listen)
+        try:
+            loaded = read(config, os.environ, flags)
+        except ConfigError as exc:
+            raise fail(str(exc)) from None
+        command(loaded, **rest)
+
+    wrapped: Callable[..., Any] = with_loaded
+    for option in (
+        click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key, e.g. limits.sends_burst=20."),
+        click.option("--listen", metavar="HOST:PORT", multiple=True, help="Where to listen; may be repeated."),
+        click.option("--data-dir", metavar="FOLDER", help="Where everything is kept."),
+        click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file (else CHAT_CONFIG)."),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def asked(ask: "Callable[[Config], Any]", config: "Config") -> Any:
+    """*ask* about a server that may not be asked; tell why, if it cannot."""
+    from chat.background import StartRefused
+
+    try:
+        return ask(config)
+    except StartRefused as exc:
+        raise fail(str(exc)) from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="chat")
+def main() -> None:
+    """A chat for your own machine. `chat serve` starts a server, `chat connect LINE` joins one."""
