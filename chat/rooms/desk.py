@@ -108,6 +108,11 @@ class Desk:
             self.fresh_cids.discard((action.account, action.cid))
             rates = self.rates.of(action.account)
             (rates.sends if action.result is None else rates.commands).give_back()
+            for effect in action.effects:
+                if type(effect) is fx.Append and effect.kind == "message":
+                    room = self.state.rooms.get(effect.conv)  # type: ignore[arg-type]
+                    if room is not None and room.rules is not None:
+                        room.rules.give_back(action.account)
 
     def refuse_retry(self, action: fx.Action) -> ChatError | None:
         """A known cid came again; too often?"""

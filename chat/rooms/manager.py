@@ -64,7 +64,11 @@ class Manager:
         """At the start, and after a failure: what the store has is true. Sessions that nobody is connected to are held as if just gone;
         those that have ended without anybody being told are closed."""
         desk = self.desk
-        state = desk.state = State.load(snapshot)
+        before, state = desk.state.rooms, State.load(snapshot)
+        desk.state = state
+        for room in state.rooms.values():  # counters are no part of the store
+            if room.rules is not None and (old := before.get(room.id)) is not None and old.rules is not None:
+                room.rules.sent = old.rules.sent
         desk.router.load(
             ((room.room, room.epoch, room.name, room.last_seq) for room in snapshot.rooms), lambda account: state.accounts[account].rooms
         )
@@ -157,6 +161,9 @@ class Manager:
             self._heads_at = now
             desk.router.bulletins.tell_heads()
             desk.rates.forget_full(now)
+            for room in state.rooms.values():
+                if room.rules is not None:
+                    room.rules.forget(now)
 
 
 class _Nobody:

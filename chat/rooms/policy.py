@@ -22,10 +22,12 @@ SMALL_ROOM: Final = 200  # members; above, joining takes no seq and presence is 
 RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
     "write": ("member", None),
     "topic": ("moderator", "admin"),
+    "moderate": ("moderator", "admin"),  # the rules of a channel, and who breaks them
     "delete-channel": ("owner", "admin"),
     "set-channel-role": ("owner", "admin"),
     "broadcast": (None, "admin"),
     "ban": (None, "admin"),
+    "moderate-server": (None, "admin"),  # the same for all channels
     "commands": (None, "admin"),
     "set-server-role": (None, "owner"),
 }

@@ -15,6 +15,7 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import effects as fx
+from chat.rooms.rules import Rules
 
 
 @attrs.define(eq=False)
@@ -31,7 +32,10 @@ class Account:
 
 @attrs.define(eq=False)
 class Room:
-    """``password_version`` goes up with each password: one checked outside the decision is checked against it again."""
+    """``password_version`` goes up with each password: one checked outside the decision is checked against it again.
+
+    ``rules`` is what restricts writing, None while nothing does: see `chat.rooms.rules`.
+    """
 
     id: int
     name: str
@@ -43,6 +47,7 @@ class Room:
     password_hash: str | None
     members: dict[int, fx.RoomRole] = attrs.Factory(dict)
     password_version: int = 0
+    rules: Rules | None = None
 
     @property
     def conv(self) -> str:
@@ -51,6 +56,17 @@ class Room:
     @property
     def owner(self) -> int | None:
         return next((account for account, role in self.members.items() if role == "owner"), None)
+
+    def restrict(self) -> Rules:
+        """The rules, to put one in."""
+        if self.rules is None:
+            self.rules = Rules()
+        return self.rules
+
+    def relax(self) -> None:
+        """One was taken out: without any left, texts pay nothing."""
+        if self.rules is not None and self.rules.empty:
+            self.rules = None
 
 
 @attrs.define(eq=False)

@@ -14,8 +14,8 @@ from chat.rooms import items as it
 from chat.rooms import notices
 from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler, digest
-from chat.rooms.policy import take
-from chat.rooms.state import Room, unseen
+from chat.rooms.policy import may, take
+from chat.rooms.state import Account, Room, State, unseen
 
 log = get_logger("chat.commands")
 
@@ -29,13 +29,14 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         text = text[1:]
     account, refusal = link.account, None
     conv: int | fx.Pair = 0
+    room: Room | None = None
     if request.channel is not None:
         room = desk.state.room_for(request.channel, account)
         name = room.conv if room is not None else "#" + request.channel
         if room is not None and account in room.members:
             conv = room.id
         else:
-            refusal = not_in(room, request.channel)
+            room, refusal = None, not_in(room, request.channel)
     else:
         other = desk.state.account(request.to or "")
         name = "@" + (other.name if other is not None else request.to or "")
@@ -47,6 +48,8 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         wait = desk.rates.of(account).sends.take(desk.clock.now())
         if wait > 0:
             refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
+        elif room is not None and room.rules is not None:
+            refusal = restrained(desk.state, desk.who(link), room, text, desk.clock.now(), desk.clock.now_ms())
     stored = fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to)
     # As written: the room may be gone when the same comes again.
     asked_for = "#" + request.channel if request.channel is not None else f"@{request.to}"
@@ -59,6 +62,22 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
             refusal=refusal,
             reply=Reply(link, request.id, conv=name),
         )
+    )
+
+
+def restrained(state: State, who: Account, room: Room, text: str, now: float, now_ms: int) -> ChatError | None:
+    """Why *who*, a member, may not say *text* in *room* now, and None where it may, which slow mode counts. Whatever puts a person's text
+    into a channel that has ``rules`` asks this first."""
+    assert room.rules is not None
+    return room.rules.refusal(
+        room.conv,
+        who.id,
+        text,
+        moderates=may("moderate", who, room),
+        admin=may("moderate-server", who),
+        now=now,
+        now_ms=now_ms,
+        name_of=state.name_of,
     )
 
 
