@@ -18,7 +18,10 @@ from chat.config import Config, Listen
 from chat.joinline import guest_invite, guest_line, guest_link, owner_line
 from chat.transport.certificates import fingerprint, make_self_signed
 
-COMMANDS = ("serve", "start", "stop", "status", "invite", "config check", "config show", "config example", "connect", "send", "tail")
+COMMANDS = (
+    *("serve", "start", "stop", "status", "invite", "audit verify"),
+    *("config check", "config show", "config example", "connect", "send", "tail"),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.protocol.messages import ServerNotice
+from chat.rooms import audit
 from chat.rooms import effects as fx
 from chat.rooms.policy import SMALL_ROOM, outranks, require
 from chat.rooms.state import Account, Room, State
@@ -143,7 +144,8 @@ def delete_room(state: State, who: Account, room: Room, default_channels: Sequen
     require("delete-channel", who, room)
     if any(state.room(name) is room for name in default_channels):
         raise ChatError("forbidden", f"{room.conv} is a default channel: everybody joins it; take it out of default_channels first")
-    return [fx.DeleteRoom(room=room.id)]
+    was = {"channel": room.name, "topic": room.topic, "private": room.private, "members": len(room.members)}
+    return [audit.entry(who.id, "delete-channel", room=room.id, before=was), fx.DeleteRoom(room=room.id)]
 
 
 def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
@@ -192,7 +194,9 @@ def set_room_role(state: State, who: Account, room: Room, target: Account, role:
         return []
     if before == "owner":
         raise ChatError("forbidden", f"{target.name} owns {room.conv}: make somebody else the owner instead")
-    effects: list[fx.Effect] = []
+    effects: list[fx.Effect] = [
+        audit.entry(who.id, "set-user-perm", target=target.id, room=room.id, before={"role": before}, after={"role": role})
+    ]
     if role == "owner" and room.owner is not None:
         effects += _role(room, room.owner, "moderator", who.id, now_ms)
     return effects + _role(room, target.id, role, who.id, now_ms)
@@ -212,7 +216,10 @@ def set_server_role(state: State, who: Account, target: Account, role: fx.Server
     require("set-server-role", who)
     if target.role == "owner" or role == "owner":
         raise ChatError("forbidden", "the server has one owner, from its first invite on")
-    return [fx.SetServerRole(account=target.id, role=role)] if target.role != role else []
+    if target.role == role:
+        return []
+    logged = audit.entry(who.id, "set-user-perm", target=target.id, before={"server": target.role}, after={"server": role})
+    return [logged, fx.SetServerRole(account=target.id, role=role)]
 
 
 def ban(state: State, who: Account, target: Account, reason: str | None, now_ms: int) -> list[fx.Effect]:
@@ -224,7 +231,11 @@ def ban(state: State, who: Account, target: Account, reason: str | None, now_ms:
         raise ChatError("forbidden", f"{target.name} is {_article(target.role)}: only somebody above may ban them")
     if target.ban is not None:
         raise ChatError("bad_request", f"{target.name} is banned already{_because(target.ban.reason)}")
-    effects: list[fx.Effect] = [fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=None, reason=reason)]
+    channels = {state.rooms[room].name: state.rooms[room].members[target.id] for room in sorted(target.rooms)}
+    effects: list[fx.Effect] = [
+        audit.entry(who.id, "ban", target=target.id, reason=reason, before={"channels": channels}, after={"until": None}),
+        fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=None, reason=reason),
+    ]
     for room in (state.rooms[room] for room in sorted(target.rooms)):
         effects += _expel(room, target.id, who.id, reason, now_ms)
     return effects + revoke_sessions(state, target, None)
@@ -248,20 +259,23 @@ def unban(state: State, who: Account, target: Account, default_channels: Sequenc
     require("ban", who)
     if target.ban is None:
         raise ChatError("bad_request", f"{target.name} is not banned")
-    return [fx.DropBan(account=target.id), *_into_default_channels(state, target.id, target.role, default_channels, now_ms)]
+    was = {"by": target.ban.by, "until": target.ban.until_ms, "reason": target.ban.reason}
+    logged = audit.entry(who.id, "unban", target=target.id, before=was)
+    return [logged, fx.DropBan(account=target.id), *_into_default_channels(state, target.id, target.role, default_channels, now_ms)]
 
 
 def set_command_enabled(state: State, who: Account, name: str, enabled: bool) -> list[fx.Effect]:
     require("commands", who)
     if (name not in state.disabled_commands) == enabled:
         raise ChatError("bad_request", f"the command {name} is {'enabled' if enabled else 'disabled'} already")
-    return [fx.SetCommandEnabled(name=name, enabled=enabled, by=who.id)]
+    logged = audit.entry(who.id, "enable-command" if enabled else "disable-command", after={"command": name})
+    return [logged, fx.SetCommandEnabled(name=name, enabled=enabled, by=who.id)]
 
 
 def broadcast(who: Account, text: str) -> list[fx.Effect]:
     """A word from the server to everybody online; not stored."""
     require("broadcast", who)
-    return [fx.Tell(account=None, message=ServerNotice(text=text))]
+    return [audit.entry(who.id, "broadcast", after={"text": text}), fx.Tell(account=None, message=ServerNotice(text=text))]
 
 
 def check_not_banned(account: Account) -> None:

@@ -7,6 +7,7 @@ decision, so that an action can name what an earlier one, not yet stored, has ma
 Times: ``*_ms`` are integer milliseconds since 1970.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
@@ -238,6 +239,19 @@ class SetCommandEnabled:
     by: int
 
 
+@attrs.frozen(kw_only=True)
+class Audit:
+    """An entry of the moderation log: made by `chat.rooms.audit.entry`. The store gives it its number, its time and its hash."""
+
+    actor: int
+    action: str
+    target: int | None
+    room: int | None
+    reason: str | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
 # ---------------------------------------------------------------- what is told and not stored
 
 
@@ -262,7 +276,7 @@ class CloseSessions:
 Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
-    | SetReadMarker | SetCommandEnabled
+    | SetReadMarker | SetCommandEnabled | Audit
 )  # fmt: skip
 Told = Tell | CloseSessions
 Effect = Stored | Told

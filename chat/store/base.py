@@ -211,6 +211,7 @@ _STATELESS: Final = {
     effects.RotateToken,  # who is refused it sees to the session himself, and it may be: the session may have ended meanwhile
     effects.ForgetPreviousToken,
     effects.SessionOffline,
+    effects.Audit,
 }
 _STATE: Final = _STORED - _STATELESS
 

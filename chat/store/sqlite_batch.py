@@ -28,8 +28,8 @@ import msgspec
 
 from chat.errors import ChatError
 from chat.log import new_error_id
-from chat.rooms.effects import Action, Append, DeleteRoom, Effect, Outcome, Pair, Placed, RotateToken, SetReadMarker
-from chat.store import sqlite_effects
+from chat.rooms.effects import Action, Append, Audit, DeleteRoom, Effect, Outcome, Pair, Placed, RotateToken, SetReadMarker
+from chat.store import sqlite_audit, sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
 from chat.store.sqlite_read import conversations, known
 
@@ -144,6 +144,8 @@ class Batch:
             elif type(effect) is SetReadMarker:
                 head = self._heads.get(effect.conv)
                 sqlite_effects.set_read_marker(self._db, effect, 0 if head is None else head.seq)
+            elif type(effect) is Audit:
+                sqlite_audit.add(self._db, effect, self._now_ms)
             else:
                 if type(effect) is DeleteRoom:
                     self._flush()

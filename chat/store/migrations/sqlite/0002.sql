@@ -87,7 +87,7 @@ CREATE TABLE reports (
 ) STRICT;
 
 -- The moderation log. texts_hash = SHA-256 of (salt, reason, before, after); hash = SHA-256 of (the hash before it, all columns but
--- salt, reason, before and after). So a person's texts can be erased, with their salt, and the chain still holds.
+-- salt, reason, before and after): chat/rooms/audit.py. So a person's texts can be erased, with their salt, and the chain still holds.
 CREATE TABLE audit (
     n INTEGER PRIMARY KEY,                  -- 1, 2, 3 … without gap
     at_ms INTEGER NOT NULL,
@@ -103,6 +103,7 @@ CREATE TABLE audit (
     hash BLOB NOT NULL
 ) STRICT;
 CREATE INDEX audit_target ON audit (target, n) WHERE target IS NOT NULL;
+CREATE INDEX audit_room ON audit (room, n) WHERE room IS NOT NULL;
 
 -- Commands switched off in one channel.
 CREATE TABLE room_disabled_commands (
