@@ -37,6 +37,9 @@ from chat.transport.outbox import FlushSet
 log = get_logger("chat.daemon")
 
 SWITCH_INTERVAL_S: Final = 1e-4  # the writer thread and the loop share the GIL: 5 ms (the default) a switch made a tenth of the rows/s
+# Reference counts free nearly all that a batch makes; what a batch holds while it is committed must not set the collector off each time.
+# Private messages, saturated: 44 µs of CPU each instead of 58 with Python's 700.
+GC_YOUNG: Final = 50_000
 
 
 def run(config: Config, *, sockets: list[list[socket.socket]], lock: DataLock, on_ready: Callable[[ReadyInfo], None]) -> int:
@@ -45,6 +48,7 @@ def run(config: Config, *, sockets: list[list[socket.socket]], lock: DataLock, o
     *Raises* StartRefused with one clear line. *Owns* the sockets. The *lock* on the data folder stays the caller's.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(GC_YOUNG, 20, 10)
     try:
         trio.run(partial(_main, config, sockets, on_ready))
     except* StoreRefused as refused:
