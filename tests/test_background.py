@@ -60,7 +60,7 @@ class House:
         running = self.running()
         if running is not None and running.pid:
             os.kill(running.pid, signal.SIGKILL)
-            assert background._wait_free(self.data / "chat.lock", 30)
+            assert background.wait_free(self.data / "chat.lock", 30)
 
 
 @pytest.fixture
@@ -198,13 +198,13 @@ def test_a_folder_that_cannot_be_written():
             if user == 0:  # root may write everywhere: be nobody for a moment
                 os.seteuid(65534)
             with pytest.raises(StartRefused, match=f"data cannot be made: no right to write in {folder}"):
-                background._check_folder(folder / "deep" / "data")
+                background.check_folder(folder / "deep" / "data")
             with pytest.raises(StartRefused, match=f"{folder} cannot be written: no right"):
-                background._check_folder(folder)
+                background.check_folder(folder)
         finally:
             os.seteuid(user)
             folder.chmod(0o755)
-        background._check_folder(folder)
+        background.check_folder(folder)
 
 
 def test_a_folder_that_the_system_refuses(house):
@@ -266,7 +266,7 @@ def test_the_background_one_has_a_log_and_is_silent(house):
     """Nothing of ours stays open in it: a pipe that its parent's output went to ends."""
     done = house.chat("start", name="fails later")
     assert done.returncode == 0
-    assert background._wait_free(house.data / "chat.lock", 30)
+    assert background.wait_free(house.data / "chat.lock", 30)
     (line,) = (house.data / "log" / "chat.log").read_text().splitlines()
     assert json.loads(line)["event"] == "daemon_ended"
     assert (house.data / "log" / "stderr.log").read_text() == ""
@@ -282,7 +282,7 @@ def test_after_kill_9_nothing_is_running_and_a_start_works(house):
     house.chat("start")
     pid = house.running().pid
     os.kill(pid, signal.SIGKILL)
-    assert background._wait_free(house.data / "chat.lock", 30)
+    assert background.wait_free(house.data / "chat.lock", 30)
     assert (house.data / "chat.pid").exists(), "stale, and not believed"
     assert house.chat("status").returncode == 3
     assert house.chat("stop").returncode == 0
@@ -370,7 +370,7 @@ def test_someone_who_looks_does_not_make_a_start_fail(tmp_path, monkeypatch):
     path.touch()
     with path.open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        monkeypatch.setattr(background.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        monkeypatch.setattr(background.lock.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
         take_lock(path).release()
 
 
