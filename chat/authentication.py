@@ -109,6 +109,22 @@ async def join(conn: "Connection", request: m.Join) -> None:
     await conn.ask(it.JoinVerified(id=request.id, channel=request.channel, room=found, password_version=version))
 
 
+async def log_out(conn: "Connection", request: m.Logout) -> None:
+    """Another session is looked for in the store: one that nobody is connected to is known there alone.
+
+    *Raises* ChatError bad_request, not_found.
+    """
+    if request.session in (None, conn.session):
+        await conn.ask(request)
+        return
+    if request.everywhere:
+        raise ChatError("bad_request", "`everywhere` ends all sessions, `session` one: give one of the two")
+    found = await conn.services.store.sessions(conn.account)
+    if not any(row.session == request.session for row in found):
+        raise ChatError("not_found", "you have no such session; it may have ended already")
+    await conn.ask(it.SessionFound(id=request.id, session=request.session or ""))
+
+
 async def change_password(conn: "Connection", request: m.PasswordChange) -> None:
     """*Raises* ChatError forbidden (the old one is wrong), bad_request (the new one), rate_limited, busy."""
     services, who = conn.services, conn.services.manager.desk.state.accounts[conn.account]

@@ -142,6 +142,7 @@ async def replay(conn: "Connection") -> None:
             resume_token=token,
             heads=router.heads(conn.account),
             channels=conn.services.list_channels(account),
+            read=router.read_markers(conn.account, conversations),
         )
     )
 

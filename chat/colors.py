@@ -11,9 +11,10 @@ hue in some lightness; 3.5:1 would leave 22 and lose red's neighbours, 4:1 only 
 
 import colorsys
 import difflib
+import math
 import re
+import unicodedata
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Final
 
 from chat.errors import ChatError
@@ -67,13 +68,20 @@ def parse_color(text: str) -> str:
     return color
 
 
-def default_color(name: str) -> str:
-    """The colour of who chose none: always the same for *name* (the canonical one), and well readable on dark and on light.
+def default_hue(name: str) -> int:
+    """The hue, in degrees of OKLCH, of who chose no colour: FNV-1a of the folded name. The page reckons it in the same way (person.js)."""
+    value = 2166136261
+    for char in unicodedata.normalize("NFKC", name).lower():
+        value = (value ^ ord(char)) * 16777619 & 0xFFFFFFFF
+    return value % 360
 
-    A hash of the name picks one of 120 hues and 4 saturations; the lightness is the one with equal contrast on both, about 4.2:1.
+
+def default_color(name: str) -> str:
+    """The colour of who chose none, where the background is not known: always the same for *name*, well readable on dark and on light.
+
+    The lightness is the one with equal contrast on both, about 4.2:1. (The page knows its background: it takes the hue lighter or darker.)
     """
-    digest = int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, person=b"chat color").digest())
-    return _palette(digest % 120, digest // 120 % 4)
+    return _palette(default_hue(name))
 
 
 def nearby(color: str) -> str:
@@ -136,9 +144,32 @@ def _hex(hue: float, lightness: float, saturation: float) -> str:
     return "#" + "".join(f"{round(channel * 255):02x}" for channel in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
-@lru_cache(maxsize=480)  # all there are: the bisection takes 70 µs, a list of members asks a thousand times
-def _palette(hue: int, saturation: int) -> str:
-    return _with_luminance(hue / 120, 0.45 + saturation / 6, _MIDDLE)
+@lru_cache(maxsize=360)  # all there are
+def _palette(hue: int) -> str:
+    """By bisection: luminance rises with OKLCH's lightness too."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        if luminance(_oklch(middle, 0.125, hue)) < _MIDDLE:
+            low = middle
+        else:
+            high = middle
+    return _oklch(high, 0.125, hue)
+
+
+def _oklch(lightness: float, chroma: float, hue: float) -> str:
+    """OKLCH to "#rrggbb"; what is out of sRGB is clipped. *Source*: CSS Color Module Level 4, sections 9.2 and 18."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3  # noqa: E741
+    m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    s = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = (
+        4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+        -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+        -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s,
+    )
+    encoded = (12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055 for c in (min(1.0, max(0.0, c)) for c in linear))
+    return "#" + "".join(f"{round(c * 255):02x}" for c in encoded)
 
 
 def _floor(ratio: float) -> str:

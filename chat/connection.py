@@ -199,6 +199,8 @@ class Connection:
                     await authentication.join(self, item)
                 case m.Read():
                     await catchup.read(self, item)
+                case m.Logout():
+                    await authentication.log_out(self, item)
                 case m.PasswordChange():
                     await authentication.change_password(self, item)
                 case m.Sessions():
@@ -347,7 +349,7 @@ class Connection:
         self.services.flush()
 
 
-IN_ROOMS: Final = frozenset({m.Send, m.Leave, m.Answer, m.Members, m.Commands, m.Logout})
+IN_ROOMS: Final = frozenset({m.Send, m.Leave, m.Answer, m.Members, m.Commands})
 
 
 async def serve(services: Services, transport: Transport) -> None:

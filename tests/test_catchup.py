@@ -9,6 +9,7 @@ from chat import catchup
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
+from chat.rooms import items as it
 from tests.rooms.house import of_type, open_house
 from tests.wire import open_lines
 
@@ -320,3 +321,45 @@ async def test_read_markers_and_sessions(house):
         assert error["code"] == "not_found"
         (ok,) = await wire.ask({"type": "sessions", "id": 4})
         assert [(row["session"], row["current"], row["online"]) for row in ok["data"]] == [(house.ann.session, True, True)]
+
+
+async def test_a_resume_tells_the_read_markers_also_those_that_move_meanwhile(house):
+    for _ in range(3):
+        say(house, house.bob, "text")
+    phone, lobby = house.log_in("ann"), house.state.room("lobby").id
+    house.ask(phone, it.ReadMark(id=1, conv=lobby, seq=1))
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {"#lobby": (epoch(house), 1)})
+        assert (await wire.hear("resumed"))[-1]["read"] == {"#lobby": 1}
+        assert house.router.read_markers(phone.account, []) is None
+        stale = fx.Conversation(conv=lobby, epoch=epoch(house), last_seq=3, role="member", peer=None, read_seq=0)
+        assert house.router.read_markers(phone.account, [stale]) == {"#lobby": 1}, "it moved after the store was asked"
+
+
+async def test_one_session_of_the_account_is_ended_by_another(house):
+    phone, lost = house.log_in("ann"), house.log_in("ann")
+    house.manager.gone(lost)
+    house.tick(100)
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {})
+        await wire.hear("resumed")
+        (error,) = await wire.ask({"type": "logout", "id": 2, "session": house.bob.session})
+        assert error["code"] == "not_found", "not one's own"
+        (error,) = await wire.ask({"type": "logout", "id": 3, "session": phone.session, "everywhere": True})
+        assert error["code"] == "bad_request"
+        for number, session in enumerate((phone.session, lost.session), 4):  # with a connection; and known to the store alone
+            (ok,) = await wire.ask({"type": "logout", "id": number, "session": session})
+            assert ok == {"type": "ok", "id": number}
+            (error,) = await wire.ask({"type": "logout", "id": number + 10, "session": session})
+            assert error["code"] == "not_found", "once"
+        assert phone.take()[-1] == {"type": "closing", "code": "unauthorized"}
+        assert not house.bob.ended
+        (ok,) = await wire.ask({"type": "sessions", "id": 20})
+        assert [row["session"] for row in ok["data"]] == [house.ann.session]
+        again = await lines.resume(lost.token, {})
+        assert (await again.hear("error"))[-1]["code"] == "unauthorized"
+        (ok,) = await wire.ask({"type": "logout", "id": 21, "session": house.ann.session})
+        assert ok["type"] == "ok", "one's own is a plain logout"
+        assert (await wire.hear("closing"))[-1]["code"] == "unauthorized"

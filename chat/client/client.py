@@ -41,6 +41,7 @@ class Client:
         self.welcome: m.Welcome | None = None
         self.user = ""
         self.channels: dict[str, m.ChannelInfo] = {}  # those one is a member of, as far as told
+        self.read_markers: dict[str, int] = {}  # conversation → seq up to which any session of the account has read
         self.slot: Slot | None = None
         self.credentials: Credentials | None = None
         self.greeted = trio.Event()  # a server answered, and is the right one
@@ -171,6 +172,18 @@ class Client:
     async def members(self, channel: str) -> Any:
         return (await self.request(m.Members(id=0, channel=channel.removeprefix("#")))).data
 
+    async def end_session(self, session: str) -> None:
+        """End another session of the account. *Raises* ChatError not_found: it is none of the account's, or has ended already."""
+        await self.request(m.Logout(id=0, session=session))
+
+    async def mark_read(self, conv: str, seq: int) -> None:
+        """Everything up to *seq* was read: for this session and the account's others."""
+        self._read_up_to(conv, seq)
+        await self.request(m.Read(id=0, conv=conv, seq=seq))
+
+    def _read_up_to(self, conv: str, seq: int) -> None:
+        self.read_markers[conv] = max(seq, self.read_markers.get(conv, 0))
+
     async def history(self, conv: str, *, limit: int, after: int | None = None, before: int | None = None) -> list[Any]:
         """A page of the records of *conv*, ascending."""
         page = await self.request(m.HistoryRequest(id=0, conv=conv, limit=limit, after=after, before=before))
@@ -243,6 +256,7 @@ class Client:
         """Token and session are on disk: from here on frames may go out."""
         self.user = answer.user
         self.channels = {info.channel: info for info in answer.channels}
+        self.read_markers = dict(answer.read or {})
         self._delivery.opened(answer.heads, complete=not replayed)
         self._online = True
         self.calls.online()
@@ -316,6 +330,9 @@ class Client:
             case m.Replaced():
                 self._delivery.control(notice)
                 self.end(SessionLost("another client took over this session"))
+            case m.ReadMarker():
+                self._read_up_to(notice.conv, notice.seq)
+                self._delivery.control(notice, droppable=True)
             case m.Presence() | m.Lagging():
                 self._delivery.control(notice, droppable=True)
             case _ if getattr(notice, "seq", None) and getattr(notice, "conv", None) and getattr(notice, "epoch", None):

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import time
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
@@ -24,6 +23,7 @@ from chat.client.client import Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, start
 from chat.client.keeper import SessionLost
+from chat.client.reading import Reading
 from chat.client.reconnect import Status
 from chat.client.screen import PlainScreen, PromptScreen, Screen
 from chat.client.sending import Sending
@@ -32,7 +32,6 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
-KEEP_UNREAD: Final = 200
 CONTEXT: Final = 15
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
 PENDING_SHOWN: Final = 4
@@ -64,7 +63,7 @@ class Console:
         self.colors: dict[str, str] = {}
         self.people: dict[str, list[str]] = {}  # channel → members, as last heard
         self.commands: list[tuple[str, str]] = []
-        self.unread: dict[str, deque[Any]] = {}
+        self.reading: Reading
         self.questions: dict[str, m.Question] = {}  # the newest last
         self.screen: Screen = (
             PlainScreen(where=lambda: True)
@@ -96,6 +95,7 @@ class Console:
         lost: SessionLost | None = None
         async with trio.open_nursery() as nursery:
             self.nursery = nursery
+            self.reading = Reading(client, nursery.start_soon)
             nursery.start_soon(self._leave_on_signal)
             nursery.start_soon(self._run_screen, send_typed)
             nursery.start_soon(self._listen)
@@ -162,6 +162,9 @@ class Console:
     async def _read(self) -> None:
         """What the console wants to know of the server, now and after each switch."""
         await self.client.wait_online()
+        if self.screen.interactive:
+            with suppress(SessionLost):
+                await self.reading.catch_up(self.current)
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -215,7 +218,7 @@ class Console:
             case m.QuestionClosed():
                 if (question := self.questions.pop(notice.question, None)) is not None:
                     self.show(told(f"? over ({notice.reason}): {question.text}"))
-            case m.Replaced() | m.Lagging() | m.Closing():
+            case m.Replaced() | m.Lagging() | m.Closing() | m.ReadMarker():
                 pass
             case m.Error():
                 self.complain(f"the server says: {notice.message}")
@@ -240,7 +243,9 @@ class Console:
         if conv == self.current or conv.startswith("@") or not self.screen.interactive or isinstance(record, m.Removed):
             self.show_record(record)
         elif isinstance(record, m.Message):
-            self.unread.setdefault(conv, deque(maxlen=KEEP_UNREAD)).append(record)
+            self.reading.keep(record)
+        if isinstance(record, m.Removed):
+            self.reading.forget(conv)
         if isinstance(record, m.Removed) and conv == self.current:
             names = sorted(self.client.channels)
             self.current = f"#{names[0]}" if names else None
@@ -255,6 +260,7 @@ class Console:
                 self.show(rule(today))
             self._day = today
         self._shown.add(record.conv)
+        self.reading.shown(record.conv, getattr(record, "seq", None))
         self.show(line)
 
     # ------------------------------------------------------------ what is typed
@@ -266,6 +272,8 @@ class Console:
             event.set()
             return
         text = "".join(char for char in line.rstrip() if char >= " " or char in "\n\t")
+        if self.screen.interactive:
+            self.reading.typed()
         if not text.strip():
             return
         prefix = self.client.prefix_of(self.current or "")
@@ -345,7 +353,7 @@ class Console:
         await self._bring_to_front(conv)
 
     async def _bring_to_front(self, conv: str) -> None:
-        unread = self.unread.pop(conv, deque())
+        unread = self.reading.take(conv)
         if conv not in self._shown and self.screen.interactive:
             await self.history(conv, CONTEXT, before=unread[0].seq if unread else self.client.position(conv))
         for record in unread:
@@ -426,8 +434,8 @@ class Console:
             fragments.append((DIM, f" · {clean(info.topic)[:60]}"))
         if pending := len(client.pending):
             fragments.append((WARN, f"   {pending} on the way"))
-        if self.unread:
-            fragments.append(("", "   " + "  ".join(f"{clean(conv)} {len(lines)}" for conv, lines in sorted(self.unread.items()))))
+        if unread := self.reading.counts():
+            fragments.append(("", "   " + "  ".join(f"{clean(conv)} {number}" for conv, number in unread)))
         if self.questions:
             fragments.append((WARN, f"   {len(self.questions)} to answer"))
         return fragments

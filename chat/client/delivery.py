@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from chat.protocol.messages import HistoryReset, Removed
+from chat.protocol.messages import HistoryReset, ReadMarker, Removed
 
 QUEUE_LIMIT: Final = 2000  # records that wait for the reader
 AHEAD_LIMIT: Final = 1024  # records of one conversation that wait for the gap before them to be filled
@@ -94,6 +94,8 @@ class Delivery:
                 self._consumed.pop(item.conv, None)
                 if (again := self._conversations.get(item.conv)) is not None:  # joined again meanwhile
                     self._consumed[item.conv] = (again.epoch, again.start)
+            case ReadMarker():
+                return False  # of where another session is
             case _ if (seq := getattr(item, "seq", None)) is not None:
                 self._consumed[item.conv] = (item.epoch, seq + 1)
             case _:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from chat.client.clean import clean
-from chat.client.view import DIM, Line, name_style, told
+from chat.client.view import DIM, Line, name_style, told, when
 from chat.errors import ChatError
 from chat.protocol import messages as m
 
@@ -101,6 +101,32 @@ async def _history(console: "Console", rest: str) -> None:
         return
     limit = int(rest) if rest.isdecimal() and 0 < int(rest) <= 500 else 50
     await console.history(console.current, limit)
+
+
+@_command("/sessions [end NUMBER]", "where you are logged in; end one of them", "sessions")
+async def _sessions(console: "Console", rest: str) -> None:
+    client = console.client
+    try:
+        listed = [entry for entry in (await client.request(m.Sessions(id=0))).data or () if isinstance(entry, dict)]
+        words = rest.split()
+        if not words:
+            for number, entry in enumerate(listed, 1):
+                state = "this one" if entry.get("current") else "online" if entry.get("online") else "away"
+                where = f"{clean(str(entry.get('client')))} from {clean(str(entry.get('address')))}"
+                console.show(Line(body=(("", f"  {number}  {where}"), (DIM, f"  {state}, last seen {when(entry.get('seen'))}"))))
+            return
+        if words[0] != "end" or len(words) != 2 or not words[1].isdecimal() or not 0 < int(words[1]) <= len(listed):
+            console.complain("/sessions end NUMBER, with a number that /sessions lists")
+            return
+        chosen = listed[int(words[1]) - 1]
+        if chosen.get("current"):
+            console.complain("That is this one: /quit leaves it.")
+            return
+        await client.end_session(str(chosen.get("session")))
+    except ChatError as error:
+        console.complain(error.message)
+        return
+    console.show(told("That session has ended.", style=""))
 
 
 @_command("/answer TEXT", "answer the question asked last", "answer", "a")

@@ -4,7 +4,6 @@ A fragment's style is prompt_toolkit's (``fg:#rrggbb bold``); a screen without c
 stamp and name on the left, the text on the right, so that the screen can wrap with the text's own margin.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,14 +12,13 @@ import attrs
 
 from chat.client.clean import clean
 from chat.client.delivery import Hidden, Missing
+from chat.colors import default_color
 from chat.protocol import messages as m
 from chat.protocol.codec import Unknown
 
 DIM: Final = "fg:ansibrightblack"
 WARN: Final = "fg:ansiyellow"
 PRIVATE: Final = "fg:ansimagenta"
-# For who has not chosen a colour: legible on dark and on light, one for each name.
-PALETTE: Final = ("#d0605e", "#b5762a", "#8a8a00", "#4f9a3d", "#2a9a8a", "#3d8fd1", "#7a78d8", "#b565c9", "#c9608f", "#6f8a9a")
 
 Fragment = tuple[str, str]
 
@@ -53,11 +51,16 @@ def day(ts_ms: int) -> str:
         return ""
 
 
+def when(ts_ms: object) -> str:
+    """Day and time, local; for what may be any JSON."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(ts_ms / 1000))  # type: ignore[operator]
+    except (TypeError, OverflowError, ValueError, OSError):
+        return "?"
+
+
 def name_style(name: str, colors: Mapping[str, str]) -> str:
-    color = colors.get(name)
-    if color is None:
-        color = PALETTE[hashlib.sha256(name.casefold().encode()).digest()[0] % len(PALETTE)]
-    return f"fg:{color}"
+    return f"fg:{colors.get(name) or default_color(name)}"
 
 
 def told(text: str, *, style: str = DIM, where: str = "") -> Line:

@@ -38,6 +38,7 @@ from chat.protocol.notices import (
     Presence,
     Question,
     QuestionClosed,
+    ReadMarker,
     Removed,
     Replaced,
     Result,
@@ -124,6 +125,7 @@ __all__ = [
     "Question",
     "QuestionClosed",
     "Read",
+    "ReadMarker",
     "Record",
     "Register",
     "Removed",
@@ -151,7 +153,7 @@ Request = (
 Record = Message | Edited | Deleted | Joined | Left | Topic | Role | Banned
 Notice = (
     Welcome | SessionOpened | Resumed | Ack | Ok | Result | Question | QuestionClosed | HistoryPage | Heads | Presence | Error
-    | ServerNotice | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record | Ping | Pong
+    | ReadMarker | ServerNotice | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record | Ping | Pong
 )  # fmt: skip
 
 REQUESTS: Final[dict[str, type[Any]]] = {cls.type: cls for cls in Request.__args__}

@@ -46,6 +46,7 @@ class SessionOpened:
     resume_token: Line = attrs.field(repr=False)
     heads: dict[Line, Head]
     channels: list[ChannelInfo]
+    read: dict[Line, Seq] | None = None
 
 
 @message
@@ -59,6 +60,7 @@ class Resumed:
     resume_token: Line = attrs.field(repr=False)
     heads: dict[Line, Head]
     channels: list[ChannelInfo]
+    read: dict[Line, Seq] | None = None
 
 
 @message
@@ -143,6 +145,15 @@ class Heads:
 
     type: ClassVar[str] = "heads"
     heads: dict[Line, Head]
+
+
+@message
+class ReadMarker:
+    """Another session of the account has read up to ``seq``."""
+
+    type: ClassVar[str] = "read"
+    conv: Line
+    seq: Seq
 
 
 @message

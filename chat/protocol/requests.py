@@ -129,11 +129,12 @@ class PasswordChange:
 
 @message
 class Logout:
-    """End this session, or with ``everywhere`` all sessions of the account."""
+    """End this session, or with ``session`` another one of the account, or with ``everywhere`` all of them."""
 
     type: ClassVar[str] = "logout"
     id: Id
     everywhere: bool | None = None
+    session: Line | None = None
 
 
 @message

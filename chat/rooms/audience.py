@@ -66,10 +66,14 @@ class Audience:
 
 @attrs.define(eq=False)
 class Online:
-    """An account with a session that is online or within its resume window, and the conversations it is in."""
+    """An account with a session that is online or within its resume window, and the conversations it is in.
+
+    ``read``: the read markers that were moved since it came, conversation → seq. The others are in the store.
+    """
 
     links: set[Link] = attrs.Factory(set)
     convs: set[int] = attrs.Factory(set)
+    read: dict[int, int] = attrs.Factory(dict)
 
 
 @attrs.define(kw_only=True)
@@ -111,6 +115,13 @@ class Audiences:
         chosen = online.convs if convs is None and online is not None else convs or ()
         audiences = (self.by_conv[conv] for conv in chosen if conv in self.by_conv)
         return {self.conv_name(a.conv, account): (a.epoch, a.head) for a in audiences}
+
+    def read_markers(self, account: int, conversations: Iterable[fx.Conversation]) -> dict[str, int] | None:
+        """Name → seq up to which *account* has read, of *conversations* as the store had them; None: nothing was read yet."""
+        online = self.online.get(account)
+        moved = online.read if online is not None else {}
+        markers = ((c.conv, max(c.read_seq, moved.get(c.conv, 0))) for c in conversations if c.conv in self.by_conv)
+        return {self.conv_name(conv, account): seq for conv, seq in markers if seq} or None
 
     def is_in(self, account: int, conv: int) -> bool:
         online = self.online.get(account)

@@ -110,6 +110,11 @@ def revoke_sessions(state: State, who: Account, but: str | None) -> list[fx.Effe
     return [fx.DropSessions(account=who.id, but=but), fx.CloseSessions(account=who.id, code="unauthorized", but=but)]
 
 
+def end_session(who: Account, session: str) -> list[fx.Effect]:
+    """End one session of the account, and close its connection if it has one."""
+    return [fx.DropSession(session=session, account=who.id), fx.CloseSessions(account=who.id, code="unauthorized", only=session)]
+
+
 def change_password(state: State, who: Account, password_hash: str, session: str) -> list[fx.Effect]:
     return [fx.SetPassword(account=who.id, password_hash=password_hash), *revoke_sessions(state, who, session)]
 

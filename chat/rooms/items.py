@@ -112,6 +112,14 @@ class PasswordVerified:
 
 
 @attrs.frozen(kw_only=True)
+class SessionFound:
+    """``session`` is one of the account's own, online or not, and it is to end."""
+
+    id: int | str
+    session: str
+
+
+@attrs.frozen(kw_only=True)
 class Retry:
     """A command whose cid is known: its first result is answered, it does not run again."""
 

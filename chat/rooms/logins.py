@@ -66,6 +66,7 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
             resume_token=token,
             heads=desk.router.heads(account),
             channels=list_channels(desk, desk.state.accounts[account]),
+            read=desk.router.read_markers(account, outcome.conversations or ()),
         )
         return link.opened(answer)
 
@@ -139,8 +140,7 @@ def token_reused(desk: Desk, link: it.Connection, item: it.TokenReused) -> None:
 
 def end_session(desk: Desk, account: int, session: str) -> None:
     """Revoke one session and close its connection."""
-    effects = (fx.DropSession(session=session, account=account), fx.CloseSessions(account=account, code="unauthorized", only=session))
-    desk.add(fx.Action(effects=effects, account=account))
+    desk.add(fx.Action(effects=tuple(d.end_session(desk.state.accounts[account], session)), account=account))
 
 
 def close_sessions(desk: Desk, effect: fx.CloseSessions) -> None:
@@ -160,14 +160,12 @@ def change_password(desk: Desk, link: it.Connection, item: it.PasswordVerified) 
 
 def log_out(desk: Desk, link: it.Connection, request: m.Logout) -> None:
     who = desk.who(link)
-    if request.everywhere:
-        effects = d.revoke_sessions(desk.state, who, None)
-    else:
-        effects = [
-            fx.DropSession(session=link.session, account=who.id),
-            fx.CloseSessions(account=who.id, code="unauthorized", only=link.session),
-        ]
+    effects = d.revoke_sessions(desk.state, who, None) if request.everywhere else d.end_session(who, link.session)
     desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id), effects)
+
+
+def end_another(desk: Desk, link: it.Connection, item: it.SessionFound) -> None:
+    desk.answer(link, item.id, lambda outcome: m.Ok(id=item.id), d.end_session(desk.who(link), item.session))
 
 
 HANDLERS: Final[dict[type[Any], Handler]] = {
@@ -177,5 +175,6 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     it.TokenReused: token_reused,
     it.Resumed: resumed,
     it.PasswordVerified: change_password,
+    it.SessionFound: end_another,
     m.Logout: log_out,
 }

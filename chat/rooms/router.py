@@ -149,6 +149,8 @@ class Router(Audiences):
                     self._tell_account(place, account, codec.encode(message))
                 case fx.CloseSessions():
                     self.defer(partial(self.hooks.close_sessions, effect))
+                case fx.SetReadMarker(conv=conv, account=account, seq=seq):
+                    self._read(place, conv, account, seq, without)
                 case fx.SessionOffline(account=account) | fx.DropSession(account=account) | fx.DropSessions(account=account):
                     if not self.hooks.is_online(account):
                         self.bulletins.presence(account, False)
@@ -238,6 +240,20 @@ class Router(Audiences):
         onlines = self.online.values() if account is None else filter(None, (self.online.get(account),))
         for online in onlines:
             for link in online.links:
+                self._tell(place, link, payload)
+
+    def _read(self, place: int, conv: int, account: int, seq: int, without: Link | None) -> None:
+        """A read marker moved: the account's other sessions are told. The store lets none go beyond the head, or back."""
+        online, audience = self.online.get(account), self.by_conv.get(conv)
+        if online is None or audience is None:
+            return
+        seq = min(seq, audience.head)
+        if seq <= online.read.get(conv, 0):
+            return
+        online.read[conv] = seq
+        payload = codec.encode(m.ReadMarker(conv=self.conv_name(conv, account), seq=seq))
+        for link in online.links:
+            if link is not without:
                 self._tell(place, link, payload)
 
     # ------------------------------------------------------------ membership

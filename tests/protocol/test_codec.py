@@ -26,7 +26,7 @@ GOOD = {
     "answer": {"id": 1, "question": "q1", "text": "yes"},
     "history": {"id": 1, "conv": "#lobby", "limit": 50, "after": 0, "before": 9},
     "password": {"id": 1, "old": "a", "new": "b"},
-    "logout": {"id": 1, "everywhere": True},
+    "logout": {"id": 1, "everywhere": True, "session": "s7Gk2"},
     "sessions": {"id": 1},
     "members": {"id": 1, "channel": "lobby"},
     "commands": {"id": 1, "channel": "lobby"},

@@ -4,7 +4,7 @@ from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.policy import SMALL_ROOM
-from tests.rooms.house import of_type, open_house
+from tests.rooms.house import Line, of_type, open_house
 
 
 @pytest.fixture
@@ -172,3 +172,39 @@ def test_read_markers_move_forward_and_are_the_accounts(house, ann):
     assert only(house.ask(ann, it.ReadMark(id=1, conv=lobby, seq=2))) == {"type": "ok", "id": 1}
     assert only(house.ask(ann, it.ReadMark(id=2, conv=lobby, seq=1)))["type"] == "ok"
     assert marker() == 2
+
+
+def test_a_read_marker_is_told_to_the_accounts_other_sessions_alone(house, ann, bob):
+    phone, lobby = house.log_in("ann"), house.state.room("lobby").id
+    for n in range(3):
+        house.say(bob, "lobby", f"text {n}")
+    house.ask(bob, m.Send(id=8, cid="private", to="ann", text="psst"))
+    (pair,) = [conv for conv, audience in house.router.by_conv.items() if audience.pair is not None]
+    for line in (ann, phone, bob):
+        line.take()
+    assert only(house.ask(ann, it.ReadMark(id=1, conv=lobby, seq=2)))["type"] == "ok"
+    assert only(phone.take()) == {"type": "read", "conv": "#lobby", "seq": 2}
+    house.ask(ann, it.ReadMark(id=2, conv=lobby, seq=1))
+    assert phone.take() == [], "it does not move back"
+    house.ask(phone, it.ReadMark(id=3, conv=lobby, seq=10**6))
+    assert only(ann.take()) == {"type": "read", "conv": "#lobby", "seq": 3}, "not beyond the end"
+    house.ask(ann, it.ReadMark(id=4, conv=pair, seq=1))
+    assert only(phone.take()) == {"type": "read", "conv": "@bob", "seq": 1}
+    assert bob.take() == []
+
+
+def test_a_session_begins_with_the_read_markers(house, ann, bob):
+    lobby = house.state.room("lobby").id
+    house.say(bob, "lobby", "text")
+    house.say(bob, "lobby", "text")
+    tablet = Line()
+    (session,) = house.ask(tablet, it.LoginVerified(id=1, account=ann.account))
+    assert "read" not in session
+    house.ask(ann, it.ReadMark(id=1, conv=lobby, seq=1))
+    laptop = Line()
+    house.decide(laptop, it.LoginVerified(id=2, account=ann.account))
+    house.decide(ann, it.ReadMark(id=2, conv=lobby, seq=2))
+    house.commit()
+    session, moved = laptop.take()
+    assert session["read"] == {"#lobby": 1}
+    assert moved == {"type": "read", "conv": "#lobby", "seq": 2}

@@ -263,3 +263,36 @@ test("a secret argument is not shown", async () => {
   assert.equal(store.shownCommand("create-channel cabin open sesame"), "create-channel cabin •••••• ••••••");
   assert.equal(store.shownCommand("topic all hands"), "topic all hands");
 });
+
+test("what another session has read is not unread here", async () => {
+  const here = world();
+  const client = here.make();
+  const store = new Store(client, { looking: () => false });
+  const opening = client.open({ type: "login", username: "ann", password: "p" }, false);
+  await settled();
+  here.socket.answer("login", session({ read: { "#a": 4 } }));
+  await opening;
+  await settled();
+  here.socket.answer("history", { type: "history", conv: "#a", epoch: "epoch", messages: [message(5)], first_seq: 1, last_seq: 5, more: false });
+  await settled();
+  assert.equal(store.conversations.get("#a").unread, 1, "the marker that the session began with");
+  for (const seq of [6, 7, 8]) here.socket.say(message(seq));
+  assert.equal(store.conversations.get("#a").unread, 4);
+  here.socket.say({ type: "read", conv: "#a", seq: 7 });
+  assert.equal(store.conversations.get("#a").unread, 1);
+  assert.equal(client.timelines.get("#a").next, 9, "it is no record");
+  here.socket.say({ type: "read", conv: "#a", seq: 2 });
+  assert.equal(store.conversations.get("#a").unread, 1, "it never moves back");
+  here.socket.say({ type: "read", conv: "#a", seq: 8 });
+  assert.equal(store.conversations.get("#a").unread, 0);
+});
+
+test("one ends another session", async () => {
+  const { here, client } = await loggedIn();
+  const ended = client.endSession("s2");
+  await settled();
+  assert.deepEqual(here.socket.of("logout").map(({ session }) => session), ["s2"]);
+  here.socket.answer("logout", { type: "ok" });
+  await ended;
+  assert.equal(client.state, "online");
+});

@@ -151,6 +151,11 @@ export class Client extends Emitter {
     this.timelines.delete(conv);
   }
 
+  // Another session of this account ends.
+  endSession(session) {
+    return this.request({ type: "logout", session });
+  }
+
   async logout(everywhere = false) {
     const session = this.session;
     try {
@@ -291,7 +296,7 @@ export class Client extends Emitter {
   // ---------------------------------------------------------------- what comes
 
   #notice(frame, answer) {
-    if (frame.seq !== undefined && frame.conv && !answer) return this.#record(frame);
+    if (frame.seq !== undefined && frame.conv && frame.epoch && !answer) return this.#record(frame);
     switch (frame.type) {
       case "heads":
         for (const [conv, [epoch, head]] of Object.entries(frame.heads)) {

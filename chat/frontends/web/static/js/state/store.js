@@ -230,9 +230,12 @@ export class Store extends Emitter {
     for (const [conv, { topic, role, prefix }] of channels) Object.assign(this.#conversation(conv), { topic, role, prefix });
     for (const [conv, [epoch, head]] of Object.entries(frame.heads)) {
       this.#conversation(conv);
-      const mark = this.marks[conv] ?? (conv[0] === "@" && !fresh ? [epoch, 0] : null);
-      if (!mark || mark[0] !== epoch) this.#mark(conv, epoch, head, false);
-      else this.#count(conv, epoch, head);
+      // Here, or wherever else one is logged in: what lies further. Of a channel that nobody of us has read nothing is unread.
+      const known = this.marks[conv]?.[0] === epoch ? this.marks[conv][1] : conv[0] === "@" ? 0 : null;
+      const told = frame.read?.[conv] ?? null;
+      const seen = known === null && told === null ? head : Math.min(head, Math.max(known ?? 0, told ?? 0));
+      this.#mark(conv, epoch, seen, false);
+      if (seen < head) this.#count(conv, epoch, head);
     }
     const outbox = this.client.outbox;
     for (const { conv } of outbox.entries) this.#conversation(conv);
@@ -329,6 +332,9 @@ export class Store extends Emitter {
         break;
       case "heads":
         for (const conv of Object.keys(frame.heads)) this.#conversation(conv);
+        break;
+      case "read":
+        this.#readElsewhere(frame.conv, frame.seq);
         break;
       case "question":
         this.questions.set(frame.question, { ...frame, until: Date.now() + frame.expires_in * 1000 });
@@ -430,6 +436,16 @@ export class Store extends Emitter {
     here.notes = [...here.notes.slice(1 - NOTES_KEPT), placed];
     this.#changed(conv);
     return placed;
+  }
+
+  // Another session of this account has read on.
+  #readElsewhere(conv, seq) {
+    const here = this.conversations.get(conv);
+    const timeline = this.timeline(conv);
+    if (!here || !timeline || seq <= (this.marks[conv]?.[1] ?? 0)) return;
+    this.#mark(conv, timeline.epoch, seq, false);
+    here.unread = here.mentions = 0;
+    for (const record of timeline.records) if (record.seq > seq) this.#tally(here, record);
   }
 
   #mark(conv, epoch, seq, tell = true) {

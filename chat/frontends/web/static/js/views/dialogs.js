@@ -154,11 +154,24 @@ export function settings(store, { theme, notifier }) {
   };
   client
     .request({ type: "sessions" })
-    .then(({ data }) => list.replaceChildren(...data.map(session)))
+    .then(({ data }) => list.replaceChildren(...data.map((each) => session(store, each))))
     .catch((error) => list.replaceChildren(h("li", {}, error.message)));
 }
 
-function session({ client, address, created, seen, online, current }) {
+function session(store, { session, client, address, created, seen, online, current }) {
   const when = online ? "online now" : `last seen ${ago(seen)}`;
-  return h("li", { class: current ? "current" : "" }, h("b", {}, client), current ? h("span", { class: "tag" }, "this one") : null, h("span", { class: "detail" }, `${address} · ${when} · since ${ago(created)}`));
+  const end = async () => {
+    button.disabled = true;
+    try {
+      await store.client.endSession(session);
+      row.replaceWith(h("li", { class: "hint", role: "status" }, `The session of ${client} has ended.`));
+    } catch (error) {
+      button.disabled = false;
+      store.tell(error.message, "warning");
+    }
+  };
+  const button = h("button", { type: "button", class: "danger", "aria-label": `End the session of ${client} at ${address}`, onclick: end }, "End");
+  const text = h("div", { class: "what" }, h("b", {}, client), current ? h("span", { class: "tag" }, "this one") : null, h("span", { class: "detail" }, `${address} · ${when} · since ${ago(created)}`));
+  const row = h("li", { class: current ? "current" : "" }, text, current ? null : button);
+  return row;
 }

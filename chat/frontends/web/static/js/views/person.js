@@ -20,7 +20,7 @@ export function paint(node, name, color) {
 export function hue(name) {
   let hash = 2166136261;
   for (const char of name.normalize("NFKC").toLowerCase()) hash = Math.imul(hash ^ char.codePointAt(0), 16777619);
-  return ((hash >>> 0) % 60) * 6;
+  return (hash >>> 0) % 360;
 }
 
 export function avatar(name, color, className = "avatar") {
