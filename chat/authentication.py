@@ -91,6 +91,7 @@ async def _open(conn: "Connection", item: it.Registration | it.LoginVerified | i
     conn.opening, conn.refused = trio.Event(), None
     await conn.ask(item)
     await conn.opening.wait()
+    conn.opening = None
 
 
 async def join(conn: "Connection", request: m.Join) -> None:

@@ -74,6 +74,12 @@ class Services:
 class Connection:
     """See the module. Implements `chat.rooms.items.Connection`."""
 
+    __slots__ = (
+        "__weakref__", "_commands_running", "_ended", "_quiet", "_reading", "_requests", "account", "client", "cursors", "fenced",
+        "frame", "fresh_token", "host", "opening", "outbox", "pinged", "protocol", "refused", "replaying", "services", "session",
+        "since", "skipped", "transport",
+    )  # fmt: skip
+
     def __init__(self, transport: Transport, services: Services) -> None:
         self.transport: Final = transport
         self.services: Final = services

@@ -9,7 +9,9 @@ around this class, because they change no state. What must pass through `Connect
 closing, and every error before there is a session.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
@@ -22,6 +24,9 @@ from chat.protocol.states import Role, State
 
 VERSION: Final = 1
 
+_START: Final[Mapping[Role, State]] = MappingProxyType(dict.fromkeys(Role, State.START))
+_NOTHING_CALM: Final[Mapping[Role, frozenset[type[Any]]]] = MappingProxyType(dict.fromkeys(Role, frozenset()))
+
 
 @attrs.define(eq=False)
 class Connection:
@@ -29,9 +34,9 @@ class Connection:
 
     role: Role
     text_bytes: int = attrs.field(default=TEXT_BYTES, kw_only=True)
-    _states: dict[Role, State] = attrs.field(factory=lambda: dict.fromkeys(Role, State.START), init=False)
+    _states: Mapping[Role, State] = attrs.field(factory=lambda: _START, init=False)
     _pending: int | str | None = attrs.field(default=None, init=False)
-    _calm: dict[Role, frozenset[type[Any]]] = attrs.field(factory=lambda: dict.fromkeys(Role, frozenset()), init=False, repr=False)
+    _calm: Mapping[Role, frozenset[type[Any]]] = attrs.field(factory=lambda: _NOTHING_CALM, init=False, repr=False)
 
     @property
     def our_state(self) -> State:
@@ -121,7 +126,7 @@ class Connection:
     # ---------------------------------------------------------------- both
 
     def _step(self, sender: Role, message: Any, to: State) -> None:
-        self._states[sender] = to
+        self._states = {**self._states, sender: to}
         if type(message) in states.OPENERS:
             self._pending = message.id
         elif type(message) is Error and message.id is not None and message.id == self._pending:
@@ -130,15 +135,20 @@ class Connection:
         pair = (self._states[Role.CLIENT], self._states[Role.SERVER])
         while pair in states.COUPLED:
             pair = states.COUPLED[pair]
-        self._states = {Role.CLIENT: pair[0], Role.SERVER: pair[1]}
         if pair[0] in (State.OPEN, State.CLOSED):
             self._pending = None
-        self._calm = {role: _calm(role, state, self._pending is not None) for role, state in self._states.items()}
+        self._states, self._calm = _tables(*pair, self._pending is not None)
 
 
-def _calm(role: Role, state: State, pending: bool) -> frozenset[type[Any]]:
-    """The types that leave *state* as it is: an error does not while an opener is pending."""
-    return _CALM_PENDING[role, state] if pending else _CALM[role, state]
+@cache
+def _tables(client: State, server: State, pending: bool) -> tuple[Mapping[Role, State], Mapping[Role, frozenset[type[Any]]]]:
+    """Both states, and for each side the types that leave its state as it is: an error does not while an opener is *pending*.
+
+    There are few of these, and connections without number: they share them.
+    """
+    both = {Role.CLIENT: client, Role.SERVER: server}
+    calm = _CALM_PENDING if pending else _CALM
+    return MappingProxyType(both), MappingProxyType({role: calm[role, state] for role, state in both.items()})
 
 
 _CALM: Final = {

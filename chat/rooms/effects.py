@@ -21,7 +21,7 @@ RoomRole = Literal["owner", "moderator", "member"]
 # ---------------------------------------------------------------- what takes a seq
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)  # not frozen, for speed; nobody changes one
 class Pair:
     """The private conversation of two accounts (or of one with itself): the store finds or makes its row. ``low <= high``."""
 
