@@ -46,7 +46,8 @@ def duration(seconds: float) -> str:
 
 
 def guests(config: Config) -> str | None:
-    """The guests' join line, whether the server runs or not. None: there is no way in.
+    """The guests' join line and, in a second line, the link for a browser where one listener serves the page; also while the server does
+    not run. None: there is no way in. (One with a code of its own: `invitation`.)
 
     It names the address that the running server has; else the configured one, or where that has no port of its own (0) the one it had last.
     *Raises* OSError or ValueError when there is no database, or no certificate.
@@ -54,8 +55,29 @@ def guests(config: Config) -> str | None:
     code = joinline.guest_invite(config.database)
     if config.registration == "closed" or (code is None and config.registration != "open"):
         return None
+    return invitation(config, code)
+
+
+def invitation(config: Config, code: str | None) -> str:
+    """The lines to send to somebody who is to come in by *code*: for the terminal, and the link for a browser.
+
+    *Raises* OSError or ValueError when there is no certificate.
+    """
     addresses: Sequence[str] = [listen.address for listen in config.listen]
     running = holder(config.lock_file)
     if running is not None or any(split_address(address)[1] == 0 for address in addresses):
         addresses = (running or last_described(config.lock_file)).addresses or addresses
-    return joinline.guest_line(config, addresses, code)
+    lines = [joinline.guest_line(config, addresses, code)]
+    if web := web_addresses(config, addresses):
+        lines.append(f"In a browser: {joinline.guest_link(config, web, code)}")
+    return "\n".join(lines)
+
+
+def web_addresses(config: Config, addresses: Sequence[str]) -> list[str]:
+    """Those of *addresses*, in the order of the listeners, at which the page is served."""
+    if all("web" in listen.dialects for listen in config.listen):
+        return list(addresses)
+    if len(addresses) != len(config.listen):  # a name that is several addresses: told by their ports
+        ports = {split_address(listen.address)[1] for listen in config.listen if "web" in listen.dialects}
+        return [address for address in addresses if split_address(address)[1] in ports]
+    return [address for address, listen in zip(addresses, config.listen, strict=True) if "web" in listen.dialects]

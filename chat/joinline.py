@@ -45,6 +45,12 @@ def public_address(config: Config, addresses: Sequence[str]) -> tuple[str, int]:
     return host, port
 
 
+def outward_names(config: Config) -> list[str]:
+    """By what name or address those elsewhere may come: ``public_address``, and this machine's own on the way out."""
+    named = [public_address(config, ["0.0.0.0:0"])[0]] if config.public_address else []
+    return [*named, *filter(None, (_outward(4), _outward(6)))]
+
+
 def guest_invite(database: Path) -> str | None:
     """The invite for guests: of those for members that are still good the one that is good for most. None without one.
 

@@ -239,7 +239,19 @@ def test_invite_prints_the_guests_line(house, chat):
     )
     settings = ["--data-dir", str(house.data_dir), "--listen", "127.0.0.1:7000"]
     done = chat("invite", *settings)
-    assert (done.exit_code, done.stdout) == (0, f"chat connect 127.0.0.1:7000#{pin(house)}/guests\n")
+    guest = f"chat connect 127.0.0.1:7000#{pin(house)}/guests"
+    assert (done.exit_code, done.stdout) == (0, f"{guest}\nIn a browser: https://127.0.0.1:7000/#invite=guests\n")
+
+
+def test_the_link_is_of_a_listener_that_serves_the_page(house):
+    import attrs
+
+    native, web = (attrs.evolve(house.listen[0], address=f"127.0.0.1:{port}", dialects=(name,)) for port, name in ((7, "native"), (8, "web")))
+    addresses = ["127.0.0.1:7", "127.0.0.1:8"]
+    assert greeting.web_addresses(attrs.evolve(house, listen=(native, web)), addresses) == ["127.0.0.1:8"]
+    assert greeting.web_addresses(attrs.evolve(house, listen=(native,)), addresses[:1]) == []
+    assert greeting.web_addresses(attrs.evolve(house, listen=(web, native)), ["127.0.0.1:8", "127.0.0.1:7", "[::1]:7"]) == ["127.0.0.1:8"]
+    assert "browser" not in greeting.invitation(attrs.evolve(house, listen=(native,)), "code")
 
 
 def test_invite_names_the_port_that_the_server_has(house, chat):
@@ -270,7 +282,7 @@ def test_invite_without_one(house, chat):
     assert (done.exit_code, done.stdout) == (1, "")
     assert "no invite" in done.stderr
     done = chat("invite", "--data-dir", str(house.data_dir), "--set", "registration=open", "--listen", "127.0.0.1:5")
-    assert done.stdout == f"chat connect 127.0.0.1:5#{pin(house)}\n"
+    assert done.stdout == f"chat connect 127.0.0.1:5#{pin(house)}\nIn a browser: https://127.0.0.1:5/\n"
     put_invites(house, ("guests", "member", None, None))
     assert chat("invite", "--data-dir", str(house.data_dir), "--set", "registration=closed").exit_code == 1
 

@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID_DAYS: Final = 3650
+MOST_NAMES: Final = 20  # of one that is made anew: a machine that moves gets a new address each time
+_SUBJECT: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all AEAD
 
 
@@ -44,11 +46,10 @@ def make_self_signed(certificate: Path, key: Path, names: Iterable[str] = ()) ->
         )  # fmt: skip
         _write(key, pem, 0o600)
     now = datetime.datetime.now(datetime.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
     made = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
+        .subject_name(_SUBJECT)
+        .issuer_name(_SUBJECT)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))  # a client's clock may be late
@@ -59,6 +60,22 @@ def make_self_signed(certificate: Path, key: Path, names: Iterable[str] = ()) ->
         .sign(private, hashes.SHA256())
     )
     _write(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def name_also(certificate: Path, key: Path, names: Iterable[str]) -> None:
+    """Make a certificate of `make_self_signed` anew, with the same key, where it lacks one of *names*; any other is left alone.
+
+    *Raises* as `make_self_signed`.
+    """
+    pem = certificate.read_bytes()
+    try:
+        made = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return  # whoever loads it says what is wrong
+    known = host_names(pem)
+    lacking = [name for name in names if name not in known]
+    if lacking and made.subject == _SUBJECT == made.issuer:
+        make_self_signed(certificate, key, [*lacking, *known][:MOST_NAMES])
 
 
 def fingerprint(certificate: bytes) -> str:

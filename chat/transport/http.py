@@ -17,6 +17,7 @@ import binascii
 import email.utils
 import hashlib
 import ipaddress
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -38,8 +39,10 @@ SLICE_BYTES: Final = 64 * 1024
 WS_PATH: Final = "/ws"
 INDEX: Final = "index.html"
 
-CSP: Final = (  # connect-src 'self' is also the WebSocket of this origin: CSP 3 section 6.7.2.8
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+SELF: Final = "connect-src 'self'"  # also the WebSocket of this origin, says CSP 3 (section 6.7.2.8); Safari before 15.4 wants it named
+CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    f"{SELF}; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 ALWAYS: Final = (
@@ -76,6 +79,7 @@ _REASONS: Final = {
     426: "Upgrade Required",
     431: "Request Header Fields Too Large",
 }
+_AUTHORITY: Final = re.compile(rb"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PORTS: Final = {"http": 80, "https": 443}
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -303,10 +307,18 @@ async def _answer(site: Site, transport: SocketTransport, request: h11.Request, 
     elif request.method not in (b"GET", b"HEAD"):
         await _send(transport, _fixed(405, "Allow: GET, HEAD\r\n", again=again))
     elif _unchanged(request, file):
-        await _send(transport, _first_lines(304, again) + file.head_unchanged + b"\r\n")
+        await _send(transport, _first_lines(304, again) + _named(file.head_unchanged, request) + b"\r\n")
     else:
-        head = _first_lines(200, again) + file.head + b"\r\n"
+        head = _first_lines(200, again) + _named(file.head, request) + b"\r\n"
         await _send(transport, head if request.method == b"HEAD" else head + file.body)
+
+
+def _named(head: bytes, request: h11.Request) -> bytes:
+    """With the WebSocket of the page's own origin named: the authority that the browser itself asked for, and nothing else that it sent."""
+    hosts = _values(request, b"host")
+    if len(hosts) != 1 or not _AUTHORITY.fullmatch(hosts[0]):
+        return head
+    return head.replace(SELF.encode(), b"%b ws://%b wss://%b" % (SELF.encode(), hosts[0], hosts[0]), 1)
 
 
 def _unchanged(request: h11.Request, file: StaticFile) -> bool:

@@ -209,3 +209,29 @@ def test_the_names_that_a_certificate_is_for(tmp_path):
     certificates.make_self_signed(*files, ["chat.example.org", "192.0.2.7", "2001:db8::7"])
     names = certificates.host_names(files[0].read_bytes())
     assert {"localhost", "127.0.0.1", "::1", "chat.example.org", "192.0.2.7", "2001:db8::7"} <= set(names)
+
+
+def test_names_are_added_to_a_certificate_of_ours_and_its_key_stays(files):
+    certificates.make_self_signed(*files, ["192.0.2.7"])
+    before = files[0].read_bytes()
+    certificates.name_also(*files, ["localhost", "192.0.2.7"])
+    assert files[0].read_bytes() == before, "it lacks nothing"
+    certificates.name_also(*files, ["192.0.2.8", "chat.example.org"])
+    after = files[0].read_bytes()
+    assert {"192.0.2.7", "192.0.2.8", "chat.example.org", "localhost"} <= set(certificates.host_names(after))
+    assert certificates.fingerprint(after) == certificates.fingerprint(before)
+    for n in range(40):
+        certificates.name_also(*files, [f"10.0.0.{n}"])
+    names = certificates.host_names(files[0].read_bytes())
+    assert len(names) <= certificates.MOST_NAMES + 4
+    assert {"10.0.0.39", "localhost", "127.0.0.1"} <= set(names)
+
+
+def test_a_certificate_of_somebody_else_is_left_alone(tmp_path):
+    files = issue(trustme.CA(), tmp_path)
+    before = files[0].read_bytes()
+    certificates.name_also(*files, ["192.0.2.8"])
+    assert files[0].read_bytes() == before
+    files[0].write_text("no certificate")
+    certificates.name_also(*files, ["192.0.2.8"])
+    assert files[0].read_text() == "no certificate"

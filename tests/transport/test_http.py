@@ -41,6 +41,30 @@ async def test_the_page_and_its_files(kind):
             assert answer.headers["cache-control"] == "no-cache"
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("chat.example.org", True),
+        ("[2001:db8::7]:7667", True),
+        ("x:7667", True),
+        ("x; script-src *", False),
+        ("*", False),
+        ("x y", False),
+        ("x,y", False),
+        ("", False),
+        ("-x", False),
+        ("x:", False),
+        ("x" * 300, False),
+    ],
+)
+async def test_the_policy_names_the_socket_of_the_authority_that_was_asked_for(host, named):
+    async with open_web() as server, open_browser(server, say=b"") as browser:
+        policy = (await browser.ask("/", Host=host)).headers["content-security-policy"]
+    wanted = f"connect-src 'self' ws://{host} wss://{host};" if named else "connect-src 'self';"
+    assert wanted in policy
+    assert policy.count(";") == 7
+
+
 async def test_every_answer_has_the_headers_that_keep_a_page_safe():
     async with open_web() as server, open_browser(server, say=b"") as browser:
         etag = (await browser.ask("/")).headers["etag"]
@@ -55,8 +79,9 @@ async def test_every_answer_has_the_headers_that_keep_a_page_safe():
     assert [answer.status for answer in answers] == [200, 200, 304, 404, 405, 426]
     for answer in answers:
         assert answer.headers["content-security-policy"] == (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+            + ("connect-src 'self' ws://x wss://x; " if answer.status in (200, 304) else "connect-src 'self'; ")
+            + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
