@@ -246,7 +246,8 @@ def test_invite_prints_the_guests_line(house, chat):
 def test_the_link_is_of_a_listener_that_serves_the_page(house):
     import attrs
 
-    native, web = (attrs.evolve(house.listen[0], address=f"127.0.0.1:{port}", dialects=(name,)) for port, name in ((7, "native"), (8, "web")))
+    native = attrs.evolve(house.listen[0], address="127.0.0.1:7", dialects=("native",))
+    web = attrs.evolve(native, address="127.0.0.1:8", dialects=("web",))
     addresses = ["127.0.0.1:7", "127.0.0.1:8"]
     assert greeting.web_addresses(attrs.evolve(house, listen=(native, web)), addresses) == ["127.0.0.1:8"]
     assert greeting.web_addresses(attrs.evolve(house, listen=(native,)), addresses[:1]) == []
