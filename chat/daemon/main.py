@@ -5,7 +5,7 @@
       └ SERVICES     flusher (TLS)
         └ PIPELINE     manager · committer: they end by themselves when the inbox is closed
           └ CONNECTIONS  a task each; deadline = drain_s once stopping
-            └ DOORS        listeners · ticker
+            └ DOORS        listeners · admin socket · ticker
 
 Stopping: DOORS are cancelled, so nobody new comes; every connection stops reading, has answered what it read, and says goodbye; the
 inbox is closed, the manager ends, the committer stores and routes what is left; the store is closed. Nothing sleeps, nothing polls.
@@ -22,6 +22,8 @@ from typing import Final
 import attrs
 import trio
 
+from chat.admin import server as admin
+from chat.admin.registry import Daemon
 from chat.background import DataLock, ReadyInfo, StartRefused, notify
 from chat.config import Config
 from chat.daemon.bootstrap import bootstrap, open_certificate, ready_info
@@ -116,6 +118,7 @@ async def _serve(
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as doors:
                         await doors.start(partial(open_doors, config, sockets, tls, parts, connections))
+                        await doors.start(admin.serve, Daemon(config=config, parts=parts, reload=stop.reload), connections)
                         doors.start_soon(tick, parts)
                         gc.collect()
                         gc.freeze()  # what is here now stays: the collector need not look at it again

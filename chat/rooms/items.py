@@ -4,7 +4,7 @@ Work that waits (hashing, reading the store) is done by the connection's own tas
 manager decides, checking again whatever may have changed meanwhile.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -159,6 +159,16 @@ class Bootstrap:
     """Effects of the daemon itself, at its start; ``done`` gets the outcome."""
 
     effects: tuple[fx.Effect, ...]
+    done: Callable[[fx.Outcome], None]
+    failed: Callable[[ChatError], None]
+
+
+@attrs.frozen(kw_only=True)
+class Administration:
+    """The operator's, from the shell. ``decide`` gets the state and the time (milliseconds since 1970) in its turn and returns the
+    effects; it may raise ChatError. ``done`` gets the outcome, ``failed`` that error or the store's."""
+
+    decide: Callable[[State, int], Sequence[fx.Effect]]
     done: Callable[[fx.Outcome], None]
     failed: Callable[[ChatError], None]
 

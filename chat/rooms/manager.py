@@ -132,6 +132,18 @@ class Manager:
                     texts.finished(self.desk, item)
                 case it.Bootstrap():
                     self.desk.add(fx.Action(effects=item.effects, reply=Reply(_nobody, 0, item.done, failed=item.failed)))
+                case it.Administration():
+                    self._administer(item)
+
+    def _administer(self, item: it.Administration) -> None:
+        desk = self.desk
+        reply = Reply(_nobody, 0, item.done, failed=item.failed)
+        try:
+            effects = tuple(item.decide(desk.state, desk.clock.now_ms()))
+        except ChatError as error:
+            desk.add(fx.Action(refusal=error, reply=reply))
+        else:
+            desk.add(fx.Action(effects=effects, reply=reply))
 
     def gone(self, link: it.Connection) -> None:
         """A connection has ended: its session is held for the resume window. A plain call, from the connection's own end."""

@@ -92,6 +92,10 @@ class Committer:
         """See `Writer.tidy`. *Raises* CommitFailed."""
         return await self._ask(lambda: self._writer.tidy(cids_before_ms=cids_before_ms, rows=rows), vital=False)
 
+    async def ask(self, step: Callable[[Writer], T]) -> T:
+        """One short step of the writer's, between two transactions. *Raises* CommitFailed; *step* raises nothing else."""
+        return await self._ask(lambda: step(self._writer), vital=False)
+
     async def run(self) -> None:
         """*Waits* until ``batches`` is closed and everything in it was committed and routed, or refused."""
         async with open_thread("chat-writer") as in_thread, self._receive:
