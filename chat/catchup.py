@@ -9,7 +9,7 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import notices
+from chat.rooms import logins, notices
 from chat.rooms.texts import not_in
 from chat.store.base import HistoryRow
 
@@ -145,6 +145,7 @@ async def replay(conn: "Connection") -> None:
             read=router.read_markers(conn.account, conversations),
         )
     )
+    logins.show_questions(desk, conn)
 
 
 def _start(conn: "Connection", known: dict[str, fx.Conversation]) -> dict[int, int]:

@@ -5,11 +5,13 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from chat.commands.interactive import Everyone, ask
 from chat.commands.registry import Registry
 from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms.items import Invocation
 from chat.rooms.policy import AccountRates, take
+from chat.rooms.questions import Run
 from chat.rooms.state import Account, Room, State
 
 LINE_CHARACTERS: Final = 400  # of a topic, or of the reason of a ban
@@ -48,6 +50,7 @@ class Context:
     invocation: Invocation
     around: Surroundings
     effects: list[fx.Effect] = attrs.Factory(list)
+    run: Run | None = None  # of an ``async def`` command, while it runs
 
     @property
     def state(self) -> State:
@@ -83,6 +86,33 @@ class Context:
     def take(self, bucket: Any, what: str) -> None:
         """Count against a rate. *Raises* ChatError rate_limited."""
         take(bucket, self.invocation.now, what)
+
+    async def ask(
+        self,
+        text: str,
+        *,
+        of: Account | Room | Everyone | None = None,
+        choices: Iterable[Any] | None = None,
+        parse: Callable[[str], Any] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the question's, which people see
+        how_many: int | None = 1,
+    ) -> Any:
+        """Ask a person (``of``; else the caller), a channel's members, or `everyone`, and wait for the answer.
+
+        *choices* are what will do (any objects; their ``str`` is shown), *parse* makes a value of the text (``int``; the text of a
+        ValueError is told to who answered). *timeout* is in seconds, else ``limits.question_s``. *how_many* answers are waited for; None:
+        all that come in time.
+
+        *Returns* of a person the value; of a channel or everyone an `Answered` with ``user`` and ``value``; with *how_many* above 1 or
+        None a list of `Answered` as they came, which may be short when the time is over.
+        *Raises* `QuestionClosed`: timeout, target_gone, channel_gone, cancelled.
+        *If cancelled*, since the asker is gone: nobody sees the question any more.
+        """
+        if self.run is None:
+            raise TypeError("only an `async def` command can ask, while it runs")
+        seconds = self.run.questions.usual_s() if timeout is None else timeout
+        target = self.account if of is None else of
+        return await ask(self.run, text, of=target, choices=choices, parse=parse, timeout=seconds, how_many=how_many)
 
     def here(self) -> Room:
         """The channel that the command was typed in. *Raises* ChatError bad_request."""

@@ -10,6 +10,7 @@ from chat.commands.registry import Call, CommandSpec, Permit, Registry, describe
 from chat.errors import ChatError
 from chat.rooms import policy
 from chat.rooms.items import Done, Invocation, Later
+from chat.rooms.questions import Run
 from chat.rooms.state import Account, Room
 
 ANYBODY: Final = "member"  # what a command needs that everybody may use
@@ -52,12 +53,13 @@ class Dispatcher:
         context = Context(invocation=invocation, around=self._around)
         if call.spec.inline:
             return _done(context, call.run(context))
-        return Later(name=call.spec.name, run=lambda: self._run(call, context))
+        return Later(name=call.spec.name, run=lambda run: self._run(call, context, run), room=invocation.room)
 
     def describe(self, invocation: Invocation) -> list[dict[str, Any]]:
         return [describe(spec) for spec in self._registry.usable(self._permit(invocation))]
 
-    async def _run(self, call: Call, context: Context) -> Callable[[Invocation], Done]:
+    async def _run(self, call: Call, context: Context, run: Run) -> Callable[[Invocation], Done]:
+        context.run = run
         value = await call.run(context)
 
         def decide(invocation: Invocation) -> Done:
@@ -89,4 +91,6 @@ def refusal(spec: CommandSpec, invocation: Invocation) -> ChatError | None:
 
 def _done(context: Context, value: str | Answer) -> Done:
     answer = value if isinstance(value, Answer) else Answer(value)
+    if not isinstance(answer.text, str):
+        raise TypeError(f"a command returns a text or an Answer, not {type(answer.text).__name__}")
     return Done(text=answer.text, data=answer.data, effects=tuple(context.effects))

@@ -192,7 +192,8 @@ class Limits:
     idle_close_s: float = key(90.0, "After this much silence the connection is closed; must be more than idle_ping_s.", low=0.2, high=86400)
     resume_window_s: float = key(90.0, "For this long after a lost connection others still see the person as online.", low=0, high=86400)
     heads_s: float = key(30.0, "How often clients are told where their conversations stand.", low=0.1, high=86400)
-    question_s: float = key(120.0, "How long a command waits for an answer to its question.", low=0.1, high=86400)
+    question_s: float = key(120.0, "How long a command waits for an answer to its question, if it does not say.", low=0.1, high=86400)
+    command_s: float = key(3600.0, "A command that takes longer, with all its questions, is ended.", low=0.1, high=30 * 86400)
     drain_s: float = key(10.0, "How long the daemon takes to say goodbye when it is stopped.", low=0, high=3600)
 
 

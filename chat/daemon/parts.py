@@ -114,6 +114,8 @@ def settings(config: Config) -> Settings:
         default_channels=config.default_channels,
         resume_window_s=limits.resume_window_s,
         heads_s=limits.heads_s,
+        question_s=limits.question_s,
+        command_s=limits.command_s,
         rates=RateLimits(
             sends_burst=limits.sends_burst,
             sends_per_s=limits.sends_per_s,

@@ -105,7 +105,7 @@ class Result:
 
 @message
 class Question:
-    """A command asks; ``expires_in`` is in seconds."""
+    """A command asks; ``expires_in`` is in seconds, ``command`` its name."""
 
     type: ClassVar[str] = "question"
     question: Line
@@ -114,6 +114,7 @@ class Question:
     expires_in: float
     conv: Line | None = None
     choices: list[str] | None = None
+    command: Line | None = None
 
 
 @message

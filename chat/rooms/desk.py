@@ -7,6 +7,7 @@ handler that raises ChatError refuses the item; anything else that it raises is 
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from chat.rooms import items as it
 from chat.rooms.audience import Reply
 from chat.rooms.cids import FreshCids, Key
 from chat.rooms.policy import RateLimits, Rates, take
+from chat.rooms.questions import Questions
 from chat.rooms.router import Router
 from chat.rooms.state import Account, State
 from chat.session import Session
@@ -34,6 +36,8 @@ class Settings:
     resume_window_s: float = 90
     heads_s: float = 30
     token_life_s: float = 24 * 3600  # contract, section 4
+    question_s: float = 120
+    command_s: float = 3600
     rates: RateLimits = attrs.Factory(RateLimits)
 
 
@@ -60,7 +64,8 @@ class Desk:
         self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
         self.actions: list[fx.Action] = []
         self.generation = 0
-        self.running_cids: Final[set[Key]] = set()  # of ``async def`` commands
+        self.calling: Final[dict[Key, Any]] = {}  # ``async def`` commands with a cid that run (`texts.Calling`)
+        self.questions: Final = Questions(lambda: self.state, clock.now, self._tell, self.wake, lambda: self.settings.question_s)
         self.fresh_cids: Final = FreshCids(clock.now())
         self._handlers: Final = handlers
 
@@ -93,7 +98,12 @@ class Desk:
             for effect in action.effects:
                 if type(effect) is not fx.Append:
                     self.state.apply(effect)
+            if self.questions.live:
+                self.questions.follow(action.effects)
         self.actions.append(action)
+
+    def _tell(self, effects: list[fx.Effect]) -> None:
+        self.add(fx.Action(effects=tuple(effects)))
 
     def answer(self, link: it.Connection, id: int | str, make: Callable[[fx.Outcome], Any], effects: list[fx.Effect] | None = None) -> None:
         """Answer a request at its place in the order, with what *make* builds, once *effects* are stored."""
@@ -122,9 +132,11 @@ class Desk:
             return error
         return None
 
-    def is_under_way(self, key: Key) -> bool:
-        """Is something with this cid running, or decided so lately that the store may not know it yet?"""
-        return key in self.running_cids or key in self.fresh_cids
+    def wake(self) -> None:
+        """Something was added by a plain call, from outside of the manager's turn: see that it is handed on. Never waits."""
+        if self.actions:
+            with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):  # full: its turn comes by itself
+                self.inbox.send_nowait((None, []))
 
     async def ask(self, item: Any) -> bool:
         """Have *item* decided, from a task of a session. *Waits* for room in the inbox. *Returns* False where the daemon is ending."""

@@ -264,6 +264,14 @@ class Tell:
 
 
 @attrs.frozen(kw_only=True)
+class TellRoom:
+    """A message for the sessions of a channel's members, as they are at this place of the order."""
+
+    room: int
+    message: Any
+
+
+@attrs.frozen(kw_only=True)
 class CloseSessions:
     """Close the live connections of an account with ``closing code``: all, all ``but`` one session, or ``only`` one."""
 
@@ -278,7 +286,7 @@ Stored = (
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
     | SetReadMarker | SetCommandEnabled | Audit
 )  # fmt: skip
-Told = Tell | CloseSessions
+Told = Tell | TellRoom | CloseSessions
 Effect = Stored | Told
 
 

@@ -14,6 +14,7 @@ from chat.protocol.names import Name
 from chat.rooms import effects as fx
 from chat.rooms.audience import Link
 from chat.rooms.policy import AccountRates
+from chat.rooms.questions import Run
 from chat.rooms.state import Account, Room, State
 
 
@@ -200,10 +201,14 @@ class Done:
 
 @attrs.frozen(kw_only=True)
 class Later:
-    """An ``async def`` command: ``run`` is awaited in a task of the session, and what it returns is called as a decision of its own."""
+    """An ``async def`` command: ``run`` is awaited in a task of the session, and what it returns is called as a decision of its own.
+
+    ``room`` is the channel that it was given in.
+    """
 
     name: str
-    run: Callable[[], Awaitable[Callable[[Invocation], Done]]]
+    run: Callable[[Run], Awaitable[Callable[[Invocation], Done]]]
+    room: Room | None = None
 
 
 class Commands(Protocol):

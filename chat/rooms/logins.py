@@ -59,6 +59,8 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
         desk.sessions[session] = Session(session, account, link)
         link.account, link.session = account, session
         desk.router.attach(link)
+        if desk.questions.live:
+            desk.router.defer(lambda: show_questions(desk, link))
         answer = m.SessionOpened(
             id=id,
             user=desk.state.name_of(account),
@@ -71,6 +73,12 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
         return link.opened(answer)
 
     desk.add(_login_action(link, id, account, effects, opened))
+
+
+def show_questions(desk: Desk, link: it.Connection) -> None:
+    """What waits for the account of a session that is new, or back."""
+    for question in desk.questions.shown_to(link.account):
+        link.tell(question)
 
 
 def _login_action(

@@ -17,9 +17,9 @@ import trio
 
 from chat.errors import ChatError
 from chat.log import get_logger
+from chat.rooms import answers, logins, membership, texts
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import logins, membership, texts
 from chat.rooms.audience import Reply
 from chat.rooms.desk import Clock, Desk, Handler, Settings
 from chat.rooms.policy import SMALL_ROOM
@@ -33,7 +33,7 @@ Envelope = tuple[it.Connection | None, list[Any]]  # whose, and the items in the
 INBOX: Final = 256  # envelopes, one chunk of a socket each: enough for one batch of a busy server, so that nobody waits long for a turn
 MAX_ACTIONS: Final = 512  # of one batch: some 10 ms of deciding and one transaction
 
-HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **membership.HANDLERS, **logins.HANDLERS}
+HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **answers.HANDLERS, **membership.HANDLERS, **logins.HANDLERS}
 
 
 class Manager:
@@ -78,6 +78,7 @@ class Manager:
             if session not in desk.sessions:
                 desk.sessions[session] = Session(session, account, None, gone_at=desk.clock.now())
                 desk.router.hold(account, state.accounts[account].rooms)
+        desk.questions.recheck()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Decide until every clone of `inbox` is closed, then close the committer's channel.

@@ -147,6 +147,8 @@ class Router(Audiences):
                     self._delete_room(place, room)
                 case fx.Tell(account=account, message=message):
                     self._tell_account(place, account, codec.encode(message))
+                case fx.TellRoom(room=room, message=message):
+                    self._tell_room(place, room, codec.encode(message))
                 case fx.CloseSessions():
                     self.defer(partial(self.hooks.close_sessions, effect))
                 case fx.SetReadMarker(conv=conv, account=account, seq=seq):
@@ -255,6 +257,11 @@ class Router(Audiences):
         for link in online.links:
             if link is not without:
                 self._tell(place, link, payload)
+
+    def _tell_room(self, place: int, room: int, payload: bytes) -> None:
+        audience = self.by_conv.get(room)
+        for link in audience.links if audience is not None else ():
+            self._tell(place, link, payload)
 
     # ------------------------------------------------------------ membership
 

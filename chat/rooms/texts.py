@@ -7,17 +7,19 @@ from typing import Any, Final
 import attrs
 
 from chat.errors import ChatError
-from chat.log import get_logger, new_error_id
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms import notices
 from chat.rooms.audience import Reply
+from chat.rooms.cids import Key
 from chat.rooms.desk import Desk, Handler, digest
 from chat.rooms.policy import may, take
+from chat.rooms.questions import Run
+from chat.rooms.running import perform, refusal_for
 from chat.rooms.state import Account, Room, State, unseen
 
-log = get_logger("chat.commands")
+RESULT_BYTES: Final = 256 * 1024  # of a command's answer: as much as a page of history
 
 
 def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
@@ -99,20 +101,37 @@ class Asked:
     text: str
 
     @property
+    def name(self) -> str:
+        return next(iter(self.text.split(maxsplit=1)), "")
+
+    @property
     def digest(self) -> bytes | None:
         """What is kept with its cid."""
         return digest(self.channel or "", "command", self.text) if self.cid is not None else None
 
 
 @attrs.frozen(kw_only=True, eq=False)
+class Calling:
+    """An ``async def`` command that runs, and who waits for its result: (connection, request id), the first who asked first."""
+
+    asked: Asked
+    run: Run
+    waiting: list[tuple[it.Connection, int | str]]
+
+    @property
+    def key(self) -> Key | None:
+        return (self.run.account, self.asked.cid) if self.asked.cid is not None else None
+
+
+@attrs.frozen(kw_only=True, eq=False)
 class Finished:
     """An ``async def`` command has run: ``decide`` is called at this place of the order, or ``error`` is answered.
 
-    It is the session's, not the connection's: it is decided although the connection has been replaced, and then answered to nobody.
+    It is the session's, not the connection's: it is decided although the connection has been replaced, and then answered to who asked
+    again with the same cid.
     """
 
-    link: it.Connection
-    asked: Asked
+    calling: Calling
     decide: Callable[[it.Invocation], it.Done] | None
     error: ChatError | None
 
@@ -133,17 +152,19 @@ def _run(desk: Desk, link: it.Connection, asked: Asked) -> None:
     and the committer, who looks every cid up in its order, answers with the first result all the same if there is one by then.
     """
     try:
-        if asked.cid is not None and desk.is_under_way((link.account, asked.cid)):
+        if asked.cid is not None and (calling := desk.calling.get((link.account, asked.cid))) is not None:
+            _join_in(link, asked, calling)
+            return
+        if asked.cid is not None and (link.account, asked.cid) in desk.fresh_cids:
             raise ChatError("busy", "this command is still being worked on", retry_after=1)
         take(desk.rates.of(link.account).commands, desk.clock.now(), "commands")
         done = _guarded(asked, lambda: desk.commands.start(invocation(desk, link, asked.channel, asked.text)))
         if isinstance(done, it.Later):
             _start(desk, link, asked, done)
-            return
+        else:
+            _finish(desk, link, asked, done)
     except ChatError as error:
         _refuse(desk, link, asked, error)
-        return
-    _finish(desk, link, asked, done)
 
 
 def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> None:
@@ -151,52 +172,80 @@ def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> No
     session = desk.sessions.get(link.session)
     if session is None:
         raise ChatError("unauthorized", "this session has ended")
-    key = (link.account, asked.cid) if asked.cid is not None else None
-    if key is not None:
-        desk.running_cids.add(key)
+    room = later.room
+    run = Run(
+        questions=desk.questions,
+        name=later.name,
+        account=link.account,
+        session=link.session,
+        room=room.id if room is not None else None,
+        member=room is not None and link.account in room.members,
+        since=desk.clock.now(),
+    )
+    calling = Calling(asked=asked, run=run, waiting=[(link, asked.id)])
+    if calling.key is not None:
+        desk.calling[calling.key] = calling
+    desk.questions.start(run)
     link.command_started()
 
-    async def run() -> None:
+    async def task() -> None:
         handed_on = False
         try:
             decide, error = None, None
             try:
-                decide = await later.run()
+                decide = await perform(run, lambda: later.run(run), desk.settings.command_s)
             except ChatError as refused:
                 error = refused
-            except Exception as bug:
-                error = _internal(later.name, bug)
-            handed_on = await desk.ask(Finished(link=link, asked=asked, decide=decide, error=error))
+            desk.questions.finish(run)
+            handed_on = await desk.ask(Finished(calling=calling, decide=decide, error=error))
         finally:
-            if not handed_on and key is not None:  # cancelled with its session, or the daemon ends
-                desk.running_cids.discard(key)
-            link.command_ended()
+            desk.questions.finish(run)
+            if not handed_on and calling.key is not None:  # cancelled with its session, or the daemon ends
+                desk.calling.pop(calling.key, None)
+            desk.wake()
+            for waiter, _ in calling.waiting:
+                waiter.command_ended()
 
-    desk.start_task(session, run)
+    desk.start_task(session, task)
+
+
+def _join_in(link: it.Connection, asked: Asked, calling: Calling) -> None:
+    """The same cid while the command runs: a retry of who lost the connection. It gets the result when there is one.
+
+    *Raises* ChatError cid_conflict where it is another command.
+    """
+    if asked.digest != calling.asked.digest:
+        raise ChatError("cid_conflict", "this cid was used for another command, which still runs")
+    link.command_started()
+    calling.waiting.append((link, asked.id))
 
 
 def finished(desk: Desk, item: Finished) -> None:
-    """Decide what an ``async def`` command found out."""
-    asked, decide, link = item.asked, item.decide, item.link
-    if asked.cid is not None:
-        desk.running_cids.discard((link.account, asked.cid))
+    """Decide what an ``async def`` command found out. The first who asked is answered in its place; who came again, as a retry."""
+    asked, decide, run = item.calling.asked, item.decide, item.calling.run
+    if item.calling.key is not None:
+        desk.calling.pop(item.calling.key, None)
+    (link, _), *others = item.calling.waiting
     try:
-        if link.session not in desk.state.held:
+        if run.session not in desk.state.held:
             raise ChatError("unauthorized", "this session has ended")
         if item.error is not None:
             raise item.error
         assert decide is not None
         done = _guarded(asked, lambda: decide(invocation(desk, link, asked.channel, asked.text)))
-    except ChatError as error:
-        _refuse(desk, link, asked, error)
-    else:
         assert isinstance(done, it.Done)
         _finish(desk, link, asked, done)
+        again = ChatError("busy", "this command is being forgotten; try again", retry_after=1)
+    except ChatError as error:
+        _refuse(desk, link, asked, error)
+        again = error
+    for other, id in others:
+        _refuse(desk, other, attrs.evolve(asked, id=id), again)
 
 
 def _finish(desk: Desk, link: it.Connection, asked: Asked, done: it.Done) -> None:
-    answer = {"text": done.text} if done.data is None else {"text": done.text, "data": done.data}
-    encoded = notices.json_bytes(answer)
+    """*Raises* ChatError internal_error for an answer that cannot be said."""
+    encoded = _encoded(asked, done)
     opening = b'{"type":"result","id":%b,' % notices.json_bytes(asked.id)
     desk.add(
         fx.Action(
@@ -208,6 +257,16 @@ def _finish(desk: Desk, link: it.Connection, asked: Asked, done: it.Done) -> Non
             reply=Reply(link, asked.id, lambda outcome: opening + encoded[1:], replaces=False),
         )
     )
+
+
+def _encoded(asked: Asked, done: it.Done) -> bytes:
+    try:
+        encoded = notices.json_bytes({"text": done.text} if done.data is None else {"text": done.text, "data": done.data})
+        if len(encoded) > RESULT_BYTES:
+            raise ValueError(f"an answer of {len(encoded)} bytes; at most {RESULT_BYTES}")
+        return encoded
+    except Exception as bug:
+        raise refusal_for(asked.name, bug) from bug
 
 
 def _refuse(desk: Desk, link: it.Connection, asked: Asked, error: ChatError) -> None:
@@ -226,23 +285,13 @@ def invocation(desk: Desk, link: it.Connection, channel: str | None, text: str) 
 
 
 def _guarded(asked: Asked, call: Callable[[], it.Done | it.Later]) -> it.Done | it.Later:
-    """A command's bug is that one command's: internal_error with an id that the log has too."""
+    """A command's bug is that one command's: internal_error with an id that the log has too. SystemExit is a bug like any other."""
     try:
         return call()
     except ChatError:
         raise
-    except Exception as bug:
-        raise _internal(asked.text.split(maxsplit=1)[0] if asked.text.strip() else "", bug) from bug
-
-
-def _internal(name: str, bug: Exception) -> ChatError:
-    error_id = new_error_id()
-    log.error("command_failed", command=name[:64], error_id=error_id, exc_info=bug)
-    return ChatError("internal_error", f"the command failed; the server's log has it as {error_id}")
-
-
-def answer(desk: Desk, link: it.Connection, request: m.Answer) -> None:
-    raise ChatError("not_found", "there is no such question (any more)")
+    except BaseException as bug:
+        raise refusal_for(asked.name, bug) from bug
 
 
 def commands(desk: Desk, link: it.Connection, request: m.Commands) -> None:
@@ -265,7 +314,6 @@ HANDLERS: Final[dict[type[Any], Handler]] = {
     m.Send: send,
     m.Command: command,
     m.Commands: commands,
-    m.Answer: answer,
     it.Malformed: malformed,
     it.Retry: retry,
 }

@@ -475,7 +475,7 @@ async def test_a_waiting_command_holds_up_nobody_and_is_answered_when_it_is_done
         assert house.account(ann).color == "#ff0000"
 
 
-async def test_a_retry_while_it_runs_is_busy_and_afterwards_gets_the_first_result():
+async def test_a_retry_while_it_runs_is_answered_with_it_and_afterwards_gets_the_first_result():
     async with gated() as (commands, house):
         ann = house.register("ann")
         phone = house.log_in("ann")
@@ -483,10 +483,14 @@ async def test_a_retry_while_it_runs_is_busy_and_afterwards_gets_the_first_resul
         await house.tell(ann, ask)
         await commands.entered.wait()
         await house.tell(phone, m.Command(id=2, cid="once", text="slow"))
-        (busy,) = await house.settle(phone)
-        assert (busy["code"], busy["retry_after"], busy["cid"]) == ("busy", 1, "once")
+        await house.tell(phone, m.Command(id=6, cid="once", text="slow, but another"))
+        (conflict,) = await house.settle(phone)
+        assert (conflict["id"], conflict["code"]) == (6, "cid_conflict")
+        assert phone.commands == 1, "its connection is not closed before this is answered"
         commands.gate.set()
         (answer,) = await until_answered(house, ann, 1)
+        assert phone.take() == [{"type": "result", "id": 2, "dup": True, "text": answer["text"]}]
+        assert (ann.commands, phone.commands) == (0, 0)
         # the connection did not find it in the store a moment ago; or it did
         digest = command_digest(house.desk, ask)
         await house.tell(phone, m.Command(id=3, cid="once", text="slow"), it.Retry(id=4, cid="once", digest=digest))
@@ -500,7 +504,7 @@ async def test_a_retry_while_it_runs_is_busy_and_afterwards_gets_the_first_resul
         assert conflict["code"] == "cid_conflict"
         assert (commands.runs, commands.decided) == (1, 1)
         assert house.desk.generation == 0
-        assert not house.desk.running_cids
+        assert not house.desk.calling
 
 
 async def test_a_command_sent_twice_at_once_is_decided_once():
@@ -546,7 +550,7 @@ async def test_a_running_command_ends_with_its_session(how):
         await house.settle()
         await trio.testing.wait_all_tasks_blocked()
         assert ann.commands == 0
-        assert not house.desk.running_cids
+        assert not house.desk.calling
         commands.gate.set()
         await house.settle()
         assert commands.decided == 0
@@ -563,7 +567,7 @@ async def test_a_running_command_goes_on_with_its_session_over_another_connectio
         house.manager.gone(old)
         house.router.finish_replay(new, {})
         commands.gate.set()
-        while house.desk.running_cids or not commands.decided:
+        while house.desk.calling or not commands.decided:
             await house.settle()
         await house.tell(new, m.Command(id=1, cid="once", text="slow"))
         (answer,) = await house.settle(new)
