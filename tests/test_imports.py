@@ -40,6 +40,7 @@ RULES = [
     Rule(modules=("chat.connection", "chat.session"), never=("chat.store", "chat.commands", "chat.cluster", *OUTER), types_too=False),
     Rule(modules=("chat.transport",), never=("chat.rooms", "chat.store", "chat.commands", "chat.accounts", *INNER, *OUTER)),
     Rule(modules=("chat.store",), never=(*DEALERS, "chat.transport", "chat.commands", *INNER, *OUTER)),
+    Rule(modules=("chat.prove",), only=("chat.prove",)),
     Rule(modules=("chat.client", "chat.frontends"), never=("chat.rooms", "chat.store", "chat.commands", "chat.accounts", *INNER)),
 ]
 
