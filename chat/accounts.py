@@ -62,11 +62,15 @@ class Passwords:
         self._limiter = trio.CapacityLimiter(parallel)
         self._capacity = parallel + MAX_WAITING
         self._inside = 0
-        self._dummy = f"$argon2id$v=19$m={memory_kib},t={passes},p=1${_base64(16)}${_base64(32)}"  # random: no password has it
+        self._dummy = nobodys_hash(memory_kib=memory_kib, passes=passes)
 
     async def hash(self, password: str) -> str:
         """*Raises* ChatError bad_request for a length outside 8 to 256 bytes of NFC, busy. *Waits* for a thread."""
         return await self._in_thread(self._hasher.hash, password_bytes(password))
+
+    def hash_here(self, password: str) -> str:
+        """As `hash`, in this thread: for a program that has nothing else to do."""
+        return self._hasher.hash(password_bytes(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Whether *password* is the one of *password_hash*. None, where there is no account: False, after the same time.
@@ -98,6 +102,11 @@ class Passwords:
             return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
         finally:
             self._inside -= 1
+
+
+def nobodys_hash(*, memory_kib: int = 19 * 1024, passes: int = 2) -> str:
+    """A hash of random: no password has it, and checking one against it takes the same time as any."""
+    return f"$argon2id$v=19$m={memory_kib},t={passes},p=1${_base64(16)}${_base64(32)}"
 
 
 def password_bytes(password: str) -> bytes:

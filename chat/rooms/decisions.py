@@ -284,7 +284,9 @@ def broadcast(who: Account, text: str) -> list[fx.Effect]:
 
 
 def check_not_banned(account: Account) -> None:
-    """*Raises* ChatError forbidden with who banned the account and why."""
+    """*Raises* ChatError forbidden: banned and why, suspended, or nobody's any more."""
+    if account.suspended or account.forgotten:
+        raise ChatError("forbidden", "this account is suspended; ask an admin of this server")
     if account.ban is not None:
         raise ChatError("forbidden", f"this account is banned{_because(account.ban.reason)}; ask an admin of this server")
 

@@ -13,6 +13,10 @@ from typing import Any, Literal
 import attrs
 
 from chat.errors import ChatError
+from chat.rooms.upkeep_effects import DropInvite as DropInvite
+from chat.rooms.upkeep_effects import ForgetAccount as ForgetAccount
+from chat.rooms.upkeep_effects import SetRetention as SetRetention
+from chat.rooms.upkeep_effects import SetSuspended as SetSuspended
 
 ServerRole = Literal["owner", "admin", "member"]
 RoomRole = Literal["owner", "moderator", "member"]
@@ -284,7 +288,7 @@ class CloseSessions:
 Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
-    | SetReadMarker | SetCommandEnabled | Audit
+    | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention
 )  # fmt: skip
 Told = Tell | TellRoom | CloseSessions
 Effect = Stored | Told

@@ -28,6 +28,8 @@ class Account:
     role: fx.ServerRole
     ban: fx.PutBan | None = None
     rooms: set[int] = attrs.Factory(set)
+    suspended: bool = False
+    forgotten: bool = False
 
 
 @attrs.define(eq=False)
@@ -120,12 +122,13 @@ class State:
     def load(cls, snapshot: Loaded) -> "State":
         state = cls()
         for a in snapshot.accounts:
-            state._add_account(Account(a.account, a.name, a.canonical, a.skeleton, a.color, a.role))
+            account = Account(a.account, a.name, a.canonical, a.skeleton, a.color, a.role, suspended=a.suspended, forgotten=a.forgotten)
+            state._add_account(account)
         for r in snapshot.rooms:
             room = Room(r.room, r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, dict(r.members))
             state._add_room(room)
-            for account in room.members:
-                state.accounts[account].rooms.add(room.id)
+            for member in room.members:
+                state.accounts[member].rooms.add(room.id)
         for b in snapshot.bans:
             state.apply(fx.PutBan(account=b.account, by=b.by, at_ms=b.at_ms, until_ms=b.until_ms, reason=b.reason))
         for i in snapshot.invites:
@@ -228,6 +231,12 @@ class State:
                 self.banned.discard(account)
             case fx.PutInvite():
                 self.invites[effect.code] = Invite(effect.code, effect.role, effect.uses_left, effect.expires_ms)
+            case fx.DropInvite(code=code):
+                self.invites.pop(code, None)
+            case fx.SetSuspended(account=account, at_ms=since):
+                self.accounts[account].suspended = since is not None
+            case fx.ForgetAccount():
+                self._forget(effect)
             case fx.UseInvite(code=code):
                 self._use_invite(self.invites[code])
             case fx.SetCommandEnabled(name=name, enabled=enabled):
@@ -259,6 +268,14 @@ class State:
         self.accounts[account.id] = account
         self._accounts_by_canonical[account.canonical] = account
         self._accounts_by_skeleton[account.skeleton] = account
+
+    def _forget(self, x: fx.ForgetAccount) -> None:
+        account = self.accounts[x.account]
+        del self._accounts_by_canonical[account.canonical], self._accounts_by_skeleton[account.skeleton]
+        account.name, account.canonical, account.skeleton = x.name, x.canonical, x.skeleton
+        account.color, account.role, account.ban, account.suspended, account.forgotten = None, "member", None, False, True
+        self.banned.discard(account.id)
+        self._add_account(account)
 
     def _add_room(self, room: Room) -> None:
         self.rooms[room.id] = room

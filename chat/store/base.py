@@ -18,6 +18,8 @@ class AccountRow:
     color: str | None
     role: ServerRole
     at_ms: int
+    suspended: bool = False
+    forgotten: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -136,9 +138,22 @@ class Writer(Protocol):
         ...
 
     def tidy(self, *, cids_before_ms: int, rows: int) -> bool:
-        """One bounded step of housekeeping: drop cids older than *cids_before_ms*, records of deleted rooms, expired sessions.
+        """One bounded step of housekeeping: drop cids older than *cids_before_ms*, records of deleted rooms, expired sessions; erase
+        what forgotten people said.
 
         *Returns* whether the pass goes on: call it until it says no, then not again for an hour. *Raises* `CommitFailed`.
+        """
+        ...
+
+
+    def erase(self, *, rows: int = 2000) -> bool:
+        """One bounded step of erasing what forgotten people said. *Returns* whether there was one. *Raises* `CommitFailed`."""
+        ...
+
+    def trim(self, conv: int, below: int, *, rows: int = 2000) -> bool:
+        """One bounded step of a retention: delete the oldest records of a conversation, those below the seq *below*.
+
+        *Returns* whether some are left. *Raises* `CommitFailed`.
         """
         ...
 
@@ -212,6 +227,7 @@ _STATELESS: Final = {
     effects.ForgetPreviousToken,
     effects.SessionOffline,
     effects.Audit,
+    effects.SetRetention,
 }
 _STATE: Final = _STORED - _STATELESS
 

@@ -28,6 +28,7 @@ from chat.store.base import CommitFailed, Snapshot, stores
 from chat.store.sqlite_batch import Batch, Spoiled
 from chat.store.sqlite_effects import purge
 from chat.store.sqlite_files import connect
+from chat.store.sqlite_upkeep import erase_step, trim_step
 
 SPACE_CHECK_S: Final = 0.1
 T = TypeVar("T")
@@ -71,6 +72,12 @@ class SqliteWriter:
     def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
         """The pass over the cids goes in the order of their key, so that it needs no index that every message would pay for."""
         return self._writing(lambda: self._tidy(cids_before_ms, rows))
+
+    def erase(self, *, rows: int = 2000) -> bool:
+        return self._writing(lambda: erase_step(self._db, rows))
+
+    def trim(self, conv: int, below: int, *, rows: int = 2000) -> bool:
+        return self._writing(lambda: trim_step(self._db, conv, below, rows))
 
     def close(self) -> None:
         self._db.close()
@@ -167,6 +174,8 @@ class SqliteWriter:
         room = self._db.execute("SELECT conv FROM purges LIMIT 1").fetchone()
         if room is not None:
             purge(self._db, room[0], rows)
+            return True
+        if erase_step(self._db, rows):
             return True
         if self._scanned == (-1, ""):
             self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))

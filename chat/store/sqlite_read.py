@@ -34,7 +34,8 @@ def _rows(db: sqlite3.Connection, sql: str, args: tuple[Any, ...] = ()) -> list[
 
 # ---------------------------------------------------------------- all that decisions rest on
 
-_ACCOUNTS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, color, role, at_ms)) FROM accounts"""
+_ACCOUNTS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, color, role, at_ms,
+    suspended_ms IS NOT NULL, forgotten_ms IS NOT NULL)) FROM accounts"""
 _BANS = """SELECT json_group_array(json_array(account, by, at_ms, until_ms, reason)) FROM bans"""
 _INVITES = """SELECT json_group_array(json_array(code, role, uses_left, expires_ms, by)) FROM invites"""
 _DISABLED = """SELECT json_group_array(json_array(name)) FROM disabled_commands"""
@@ -53,8 +54,18 @@ def load(db: sqlite3.Connection) -> Snapshot:
         members.setdefault(room, {})[account] = role
     return Snapshot(
         accounts=[
-            AccountRow(account=id, name=name, canonical=canonical, skeleton=skeleton, color=color, role=role, at_ms=at_ms)
-            for id, name, canonical, skeleton, color, role, at_ms in _rows(db, _ACCOUNTS)
+            AccountRow(
+                account=id,
+                name=name,
+                canonical=canonical,
+                skeleton=skeleton,
+                color=color,
+                role=role,
+                at_ms=at_ms,
+                suspended=bool(suspended),
+                forgotten=bool(forgotten),
+            )
+            for id, name, canonical, skeleton, color, role, at_ms, suspended, forgotten in _rows(db, _ACCOUNTS)
         ],
         bans=[
             BanRow(account=account, by=by, at_ms=at_ms, until_ms=until_ms, reason=reason)

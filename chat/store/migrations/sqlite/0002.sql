@@ -130,3 +130,16 @@ CREATE TABLE plugin_values (
     value TEXT NOT NULL,                    -- JSON
     PRIMARY KEY (plugin, key)
 ) STRICT, WITHOUT ROWID;
+
+-- An account that the operator suspended has no sessions, and stays where it is; of one that was forgotten only the number stays.
+ALTER TABLE accounts ADD COLUMN suspended_ms INTEGER;
+ALTER TABLE accounts ADD COLUMN suspended_for TEXT;
+ALTER TABLE accounts ADD COLUMN forgotten_ms INTEGER;
+
+-- Forgotten accounts whose records are not all gone through yet, and the next one to look at.
+CREATE TABLE erasures (
+    account INTEGER PRIMARY KEY,
+    keep_texts INTEGER NOT NULL,
+    conv INTEGER NOT NULL DEFAULT 0,
+    seq INTEGER NOT NULL DEFAULT 0
+) STRICT;
