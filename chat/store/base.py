@@ -147,7 +147,10 @@ class Writer(Protocol):
 
 
     def erase(self, *, rows: int = 2000) -> bool:
-        """One bounded step of erasing what forgotten people said. *Returns* whether there was one. *Raises* `CommitFailed`."""
+        """One bounded step of erasing: records of deleted rooms, what forgotten people said.
+
+        *Returns* whether there was one. *Raises* `CommitFailed`.
+        """
         ...
 
     def trim(self, conv: int, below: int, *, rows: int = 2000) -> bool:

@@ -74,7 +74,7 @@ class SqliteWriter:
         return self._writing(lambda: self._tidy(cids_before_ms, rows))
 
     def erase(self, *, rows: int = 2000) -> bool:
-        return self._writing(lambda: erase_step(self._db, rows))
+        return self._writing(lambda: self._erase(rows))
 
     def trim(self, conv: int, below: int, *, rows: int = 2000) -> bool:
         return self._writing(lambda: trim_step(self._db, conv, below, rows))
@@ -170,12 +170,15 @@ class SqliteWriter:
 
     # ------------------------------------------------------------ housekeeping
 
-    def _tidy(self, cids_before_ms: int, rows: int) -> bool:
+    def _erase(self, rows: int) -> bool:
         room = self._db.execute("SELECT conv FROM purges LIMIT 1").fetchone()
         if room is not None:
             purge(self._db, room[0], rows)
             return True
-        if erase_step(self._db, rows):
+        return erase_step(self._db, rows)
+
+    def _tidy(self, cids_before_ms: int, rows: int) -> bool:
+        if self._erase(rows):
             return True
         if self._scanned == (-1, ""):
             self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))

@@ -7,7 +7,8 @@ one pass over all of them, in steps (`erase_step`), finds what the person said. 
 *What goes*: the name, password, colour, sessions with their addresses, read markers, ignores, reports, command history, notes to oneself;
 texts and topics that the person wrote (the record and its seq stay, empty); reasons given about the person, in the channels and in the
 moderation log, there with their salt: the chain of hashes holds. *What stays*: that an account with this number was there and when; what
-others said, also about the person. With ``keep_texts`` what the person said stays too, under the name of nobody.
+others said, also about the person; the topic that a channel has. With ``keep_texts`` what the person said stays too, under the name
+of nobody.
 """
 
 import json

@@ -333,7 +333,8 @@ def code_of(function, *args, **kwargs):
 def dump(state):
     """All of a state, as plain data that can be compared. Of what is kept twice both sides are in it."""
     accounts = {
-        a.id: (a.name, a.canonical, a.skeleton, a.color, a.role, a.ban, sorted(a.rooms)) for a in state.accounts.values()
+        a.id: (a.name, a.canonical, a.skeleton, a.color, a.role, a.ban, a.suspended, a.forgotten, sorted(a.rooms))
+        for a in state.accounts.values()
     }
     rooms = {
         r.id: (r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, list(r.members.items()))
