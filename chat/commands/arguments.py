@@ -211,6 +211,8 @@ def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
         kind = _choice(typing.get_args(base))
     elif base in _PLAIN:
         kind = _PLAIN[base]
+    elif isinstance(plain := getattr(base, "argument_kind", None), Kind):  # of chat.commands.plain
+        kind = plain
     else:
         raise TypeError(f"no kind of argument is written {annotation!r}")
     for meta in extras:

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from chat.commands.interactive import Everyone, ask
+from chat.commands.plugins import Plugins
 from chat.commands.registry import Registry
 from chat.errors import ChatError
 from chat.rooms import effects as fx
@@ -29,10 +30,15 @@ class Hasher(Protocol):
 class Surroundings:
     """What is the same for all commands of a server."""
 
-    registry: Registry
+    plugins: Plugins
     passwords: Hasher
     prefix: str
     default_channels: tuple[str, ...]
+
+    @property
+    def registry(self) -> Registry:
+        """All commands, as of this moment: those of plugins come and go."""
+        return self.plugins.registry
 
 
 @attrs.frozen

@@ -22,3 +22,28 @@ def help(ctx: Context, command: Command | None = None) -> Answer:
     width = max((len(spec.usage) for spec in usable), default=0)
     lines = [f"{prefix}{spec.usage:<{width}}  {spec.summary}" for spec in usable]
     return Answer("\n".join(lines), [describe(spec) for spec in usable])
+
+
+@command(needs="commands")
+def reload_commands(ctx: Context) -> Answer:
+    """Load the plugins anew: new and changed ones at once, without anybody's connection being touched.
+
+    What a changed plugin is in the middle of ends. One that cannot be loaded keeps the version of before, and you are told why.
+    """
+    plugins = ctx.around.plugins
+    changes = plugins.load()
+    problems = [f"{origin}: {problem}" for origin, problem in plugins.problems.items()]
+    lines = [*changes, *problems] if changes else ["nothing has changed", *problems]
+    return Answer("\n".join(lines), {"changes": changes, "problems": problems})
+
+
+@command(needs="commands")
+def plugins(ctx: Context) -> Answer:
+    """List the plugins: their commands, where they come from, and what is wrong with those that could not be loaded."""
+    found = ctx.around.plugins
+    lines, data = [], []
+    for plugin in found.loaded.values():
+        lines.append(f"{plugin.shown}, from {plugin.origin}")
+        data.append({"plugin": plugin.name, "origin": plugin.origin, "commands": [spec.name for spec in plugin.specs]})
+    problems = [f"{origin}: {problem}" for origin, problem in found.problems.items()]
+    return Answer("\n".join([*lines, *problems]) or "there are no plugins", {"plugins": data, "problems": problems})

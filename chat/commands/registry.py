@@ -43,7 +43,10 @@ class CommandUsageError(ChatError):
 
 @attrs.frozen(kw_only=True, eq=False)
 class CommandSpec:
-    """A command. ``needs`` is a right, ``origin`` where it was written (module, function and line), ``inline`` whether it cannot wait."""
+    """A command. ``needs`` is a right, ``origin`` where it was written (module, function and line), ``inline`` whether it cannot wait.
+
+    ``plugin`` is the `chat.commands.plugins.Plugin` that it belongs to, None for those that chat comes with.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -55,6 +58,7 @@ class CommandSpec:
     aliases: tuple[str, ...]
     origin: str
     inline: bool
+    plugin: Any = None
 
     @property
     def usage(self) -> str:
@@ -159,15 +163,18 @@ class Registry:
         return len(self._specs)
 
     def add(self, spec: CommandSpec) -> None:
+        """*Raises* ValueError as `check`."""
+        self.check(spec)
+        self._by_name.update(dict.fromkeys((spec.name, *spec.aliases), spec))
+        self._specs.append(spec)
+
+    def check(self, spec: CommandSpec) -> None:
         """*Raises* ValueError for a name or alias that is taken, naming both origins, and for a right that there is not."""
         if spec.needs not in self.rights:
             raise ValueError(f"{spec.origin}: there is no right {spec.needs!r}, only {', '.join(self.rights)}")
-        names = (spec.name, *spec.aliases)
-        for name in names:
+        for name in (spec.name, *spec.aliases):
             if other := self._by_name.get(name):
                 raise ValueError(f"two commands are named {name}: {other.origin}, and {spec.origin}")
-        self._by_name.update(dict.fromkeys(names, spec))
-        self._specs.append(spec)
 
     def add_module(self, module: ModuleType) -> None:
         """Add the commands that *module* defines, in their order; not those that it imports."""

@@ -77,7 +77,12 @@ class Parts:
 
         try:
             commands = builtin.dispatcher(
-                hasher, prefix=config.prefix, default_channels=config.default_channels, plugins=config.plugins
+                hasher,
+                prefix=config.prefix,
+                default_channels=config.default_channels,
+                plugins=config.plugins,
+                folder=config.data_dir / "plugins",
+                entry_points=True,
             )
         except builtin.PluginBroken as broken:
             raise StartRefused(" ".join(str(broken).split())) from broken

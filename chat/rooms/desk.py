@@ -6,7 +6,7 @@ handler that raises ChatError refuses the item; anything else that it raises is 
 *Order*: refusals and answers that change nothing are actions too, so that no answer overtakes the ack of an earlier send.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from chat.errors import ChatError
+from chat.protocol import codec
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
@@ -138,6 +139,44 @@ class Desk:
             with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):  # full: its turn comes by itself
                 self.inbox.send_nowait((None, []))
 
+    # ------------------------------------------------------------ for code of the server's own that waits: `chat.rooms.items.Host`
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    async def carry_out(self, decide: Callable[[State], Iterable[fx.Effect]]) -> fx.Outcome:
+        ended = trio.Event()
+        found: list[fx.Outcome | Exception] = []
+
+        def end(what: fx.Outcome | Exception) -> None:
+            found.append(what)
+            ended.set()
+
+        if not await self.ask(it.Errand(decide=decide, done=end, failed=end)):
+            raise ChatError("shutting_down", "the server stops", retry_after=1)
+        await ended.wait()
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
+
+    def run_errand(self, item: it.Errand) -> None:
+        """*item*'s decision, at its place in the order. Its bug is its own: it looks, and changes nothing."""
+        try:
+            effects = tuple(item.decide(self.state))
+        except Exception as error:
+            item.failed(error)
+            return
+        self.add(fx.Action(effects=effects, reply=Reply(NOBODY, 0, item.done, failed=item.failed)))
+
+    def tell(self, account: int, message: Any) -> None:
+        online = self.router.online.get(account)
+        for link in online.links if online is not None else ():
+            link.outbox.put_always(link.frame(codec.encode(message)))
+        self.router.hooks.flush()
+
     async def ask(self, item: Any) -> bool:
         """Have *item* decided, from a task of a session. *Waits* for room in the inbox. *Returns* False where the daemon is ending."""
         try:
@@ -145,6 +184,20 @@ class Desk:
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             return False
         return True
+
+
+class _Nobody:
+    """Stands in a reply for a connection, where the server itself asks."""
+
+    account, session, skipped = 0, "", set[int]()
+    outbox: Any = None
+
+    @staticmethod
+    def frame(payload: bytes) -> bytes:
+        return payload
+
+
+NOBODY: Final[Any] = _Nobody()
 
 
 def digest(conv: str, kind: str, text: str) -> bytes:

@@ -256,6 +256,15 @@ class Audit:
     after: Mapping[str, Any] | None
 
 
+@attrs.frozen(kw_only=True)
+class PutPluginValue:
+    """Keep a value of a plugin's store, as JSON; None: forget the key."""
+
+    plugin: str
+    key: str
+    value: str | None = attrs.field(repr=False)
+
+
 # ---------------------------------------------------------------- what is told and not stored
 
 
@@ -289,6 +298,7 @@ Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
     | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention
+    | PutPluginValue
 )  # fmt: skip
 Told = Tell | TellRoom | CloseSessions
 Effect = Stored | Told

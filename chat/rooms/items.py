@@ -4,7 +4,7 @@ Work that waits (hashing, reading the store) is done by the connection's own tas
 manager decides, checking again whatever may have changed meanwhile.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -14,7 +14,7 @@ from chat.protocol.names import Name
 from chat.rooms import effects as fx
 from chat.rooms.audience import Link
 from chat.rooms.policy import AccountRates
-from chat.rooms.questions import Run
+from chat.rooms.questions import Questions, Run
 from chat.rooms.state import Account, Room, State
 
 
@@ -174,6 +174,15 @@ class Administration:
     failed: Callable[[ChatError], None]
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Errand:
+    """Something that code of the server's own wants done, such as a plugin's words: decided in its turn; see `Host.carry_out`."""
+
+    decide: Callable[[State], Iterable[fx.Effect]]
+    done: Callable[[fx.Outcome], None]
+    failed: Callable[[Exception], None]
+
+
 # ---------------------------------------------------------------- commands
 
 
@@ -219,3 +228,40 @@ class Commands(Protocol):
         ...
 
     def describe(self, invocation: Invocation) -> list[dict[str, Any]]: ...
+
+    def attach(self, host: "Host") -> None:
+        """Before anything else: what commands that wait are given to act on."""
+        ...
+
+    async def run(self) -> None:
+        """What plugins do by themselves, while the manager runs. Cancelled at its end."""
+        ...
+
+
+class Host(Protocol):
+    """What code that waits sees of the desk. ``state`` is another object after a failed commit: do not keep it."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def questions(self) -> Questions: ...
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        ...
+
+    async def carry_out(self, decide: Callable[[State], Iterable[fx.Effect]]) -> fx.Outcome:
+        """Have something decided, in the order of everything else. *decide* is called once and only looks; what it returns is stored.
+
+        *Returns* when it is stored and told. *Raises* ChatError, and whatever *decide* raises. *If cancelled*: it may still be done.
+        """
+        ...
+
+    def tell(self, account: int, message: Any) -> None:
+        """Say something to an account's connections, now. It is not stored."""
+        ...

@@ -21,7 +21,7 @@ from chat.rooms import answers, logins, membership, texts
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
-from chat.rooms.desk import Clock, Desk, Handler, Settings
+from chat.rooms.desk import NOBODY, Clock, Desk, Handler, Settings
 from chat.rooms.policy import SMALL_ROOM
 from chat.rooms.state import Loaded, State
 from chat.session import Session
@@ -54,6 +54,7 @@ class Manager:
         self._failed = False
         self.inbox, self._inbox = trio.open_memory_channel[Envelope](INBOX)
         self.desk.inbox = self.inbox
+        commands.attach(self.desk)
         self._heads_at = clock.now()
 
     async def start(self) -> None:
@@ -88,6 +89,7 @@ class Manager:
         desk = self.desk
         async with self._batches, trio.open_nursery() as nursery:
             desk.start_task = lambda session, task: nursery.start_soon(session.run, task)
+            nursery.start_soon(desk.commands.run)
             task_status.started()
             async for envelope in self._inbox:
                 if self._failed:
@@ -131,14 +133,16 @@ class Manager:
                     self._tick()
                 case texts.Finished():
                     texts.finished(self.desk, item)
+                case it.Errand():
+                    self.desk.run_errand(item)
                 case it.Bootstrap():
-                    self.desk.add(fx.Action(effects=item.effects, reply=Reply(_nobody, 0, item.done, failed=item.failed)))
+                    self.desk.add(fx.Action(effects=item.effects, reply=Reply(NOBODY, 0, item.done, failed=item.failed)))
                 case it.Administration():
                     self._administer(item)
 
     def _administer(self, item: it.Administration) -> None:
         desk = self.desk
-        reply = Reply(_nobody, 0, item.done, failed=item.failed)
+        reply = Reply(NOBODY, 0, item.done, failed=item.failed)
         try:
             effects = tuple(item.decide(desk.state, desk.clock.now_ms()))
         except ChatError as error:
@@ -177,17 +181,3 @@ class Manager:
             for room in state.rooms.values():
                 if room.rules is not None:
                     room.rules.forget(now)
-
-
-class _Nobody:
-    """Stands in a reply for a connection, where the daemon itself asks."""
-
-    account, session, skipped = 0, "", set[int]()
-    outbox: Any = None
-
-    @staticmethod
-    def frame(payload: bytes) -> bytes:
-        return payload
-
-
-_nobody: Final[Any] = _Nobody()

@@ -15,6 +15,7 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import effects as fx
+from chat.rooms.plugin_values import PluginValues
 from chat.rooms.rules import Rules
 
 
@@ -94,6 +95,8 @@ class Loaded(Protocol):
     def disabled_commands(self) -> Iterable[str]: ...
     @property
     def sessions(self) -> Iterable[Any]: ...
+    @property
+    def plugin_values(self) -> Iterable[tuple[str, str, str]]: ...
 
 
 def unseen(raw: str) -> ChatError:
@@ -112,6 +115,7 @@ class State:
         self.held: Final[dict[str, int]] = {}  # session → account: online, or within the resume window
         self.online: Final[dict[int, int]] = {}  # account → number of held sessions
         self.banned: Final[set[int]] = set()
+        self.plugin_values: Final = PluginValues()
         self._accounts_by_canonical: Final[dict[str, Account]] = {}
         self._accounts_by_skeleton: Final[dict[str, Account]] = {}
         self._rooms_by_canonical: Final[dict[str, Room]] = {}
@@ -134,6 +138,8 @@ class State:
         for i in snapshot.invites:
             state.invites[i.code] = Invite(i.code, i.role, i.uses_left, i.expires_ms)
         state.disabled_commands.update(snapshot.disabled_commands)
+        for plugin, key, value in snapshot.plugin_values:
+            state.plugin_values.put(plugin, key, value)
         for s in snapshot.sessions:
             state.hold(s.session, s.account)
         return state
@@ -241,6 +247,8 @@ class State:
                 self._use_invite(self.invites[code])
             case fx.SetCommandEnabled(name=name, enabled=enabled):
                 (self.disabled_commands.discard if enabled else self.disabled_commands.add)(name)
+            case fx.PutPluginValue(plugin=plugin, key=key, value=value):
+                self.plugin_values.put(plugin, key, value)
             case fx.PutSession(session=session, account=account) | fx.RotateToken(session=session, account=account):
                 self.hold(session, account)
             case fx.DropSession(session=session) | fx.SessionOffline(session=session):

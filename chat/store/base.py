@@ -84,6 +84,7 @@ class Snapshot:
     invites: list[InviteRow]
     disabled_commands: list[str]
     sessions: list[SessionRow]  # those marked online: their accounts are held for the resume window after a start
+    plugin_values: list[tuple[str, str, str]] = attrs.Factory(list)  # plugin, key, JSON
 
 
 @attrs.frozen(kw_only=True)

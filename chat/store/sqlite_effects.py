@@ -213,6 +213,16 @@ def _set_command_enabled(db: sqlite3.Connection, x: e.SetCommandEnabled) -> None
         db.execute("INSERT OR REPLACE INTO disabled_commands (name, by) VALUES (?, ?)", (x.name, x.by))
 
 
+def _put_plugin_value(db: sqlite3.Connection, x: e.PutPluginValue) -> None:
+    if x.value is None:
+        db.execute("DELETE FROM plugin_values WHERE plugin = ? AND key = ?", (x.plugin, x.key))
+    else:
+        db.execute(
+            "INSERT INTO plugin_values (plugin, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (x.plugin, x.key, x.value),
+        )
+
+
 _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     **sqlite_upkeep.RUN,
     e.CreateAccount: _create_account,
@@ -235,4 +245,5 @@ _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     e.DropMember: _drop_member,
     e.SetTopic: _set_topic,
     e.SetCommandEnabled: _set_command_enabled,
+    e.PutPluginValue: _put_plugin_value,
 }

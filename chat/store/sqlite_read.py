@@ -39,6 +39,7 @@ _ACCOUNTS = """SELECT json_group_array(json_array(id, name, canonical, skeleton,
 _BANS = """SELECT json_group_array(json_array(account, by, at_ms, until_ms, reason)) FROM bans"""
 _INVITES = """SELECT json_group_array(json_array(code, role, uses_left, expires_ms, by)) FROM invites"""
 _DISABLED = """SELECT json_group_array(json_array(name)) FROM disabled_commands"""
+_PLUGIN_VALUES = """SELECT json_group_array(json_array(plugin, key, value)) FROM (SELECT * FROM plugin_values ORDER BY plugin, key)"""
 _ROOMS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash))
     FROM conversations WHERE kind = 'room'"""
 _MEMBERS = """SELECT json_group_array(json_array(room, account, role))
@@ -92,6 +93,7 @@ def load(db: sqlite3.Connection) -> Snapshot:
         ],
         disabled_commands=[name for (name,) in _rows(db, _DISABLED)],
         sessions=[_session(row) for row in _rows(db, _ONLINE)],
+        plugin_values=[(plugin, key, value) for plugin, key, value in _rows(db, _PLUGIN_VALUES)],
     )
 
 

@@ -6,6 +6,7 @@ import trio
 
 from chat.commands.context import Surroundings
 from chat.commands.dispatch import RIGHTS, Dispatcher
+from chat.commands.plugins import Plugins
 from chat.commands.registry import Registry
 from chat.protocol import messages as m
 from tests.rooms.house import Passwords, of_type, open_house
@@ -85,7 +86,7 @@ class Talk:
         for session in desk.sessions.values():
             assert not session._scopes
             assert session.link is None or session.link.commands == 0
-        assert count(self.nursery) == 2, "the manager and the committer"
+        assert count(self.nursery) == 3, "the manager, beside it that of plugins, and the committer"
         after = dump(self.house)
         assert [name for name, rows in (self.before or after).items() if after[name] != rows and name not in self.touched] == []
 
@@ -94,7 +95,7 @@ class Talk:
 async def talking(*commands, **settings):
     """*commands* in a house with #lobby. Afterwards nothing is left of any conversation."""
     registry = Registry(commands, rights=RIGHTS)
-    dispatcher = Dispatcher(Surroundings(registry=registry, passwords=Passwords(), prefix="//", default_channels=("lobby",)))
+    dispatcher = Dispatcher(Surroundings(plugins=Plugins(registry), passwords=Passwords(), prefix="//", default_channels=("lobby",)))
     with open_house(commands=dispatcher, **settings) as house:
         async with house.running() as nursery:
             talk = Talk(house, nursery)

@@ -25,6 +25,8 @@ ALL = [
     "join-channel",
     "leave-channel",
     "perm",
+    "plugins",
+    "reload-commands",
     "set-user-perm",
     "tell",
     "topic",
@@ -484,7 +486,7 @@ def test_help_lists_what_one_may_use_here(house, root, ann):
         return [spec["name"] for spec in house.command(line, "help", channel)["data"]]
 
     assert listed(root, "lobby") == ALL
-    admins = {"ban", "unban", "banned-users", "broadcast", "disable-command", "enable-command"}
+    admins = {"ban", "unban", "banned-users", "broadcast", "disable-command", "enable-command", "plugins", "reload-commands"}
     assert listed(ann, "lobby") == [name for name in ALL if name not in admins]
     assert listed(ann, None) == [name for name in ALL if name not in {*admins, "topic", "leave-channel"}]
     assert "//create-channel <name> (password)  Make a channel" in told(house, ann, "help")

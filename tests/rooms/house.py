@@ -133,7 +133,7 @@ class Passwords:
 class House:
     """``now`` and ``now_ms`` are the clocks' hands."""
 
-    def __init__(self, folder, *, rates=UNHURRIED, channels=("lobby",), registration="open", commands=None):
+    def __init__(self, folder, *, rates=UNHURRIED, channels=("lobby",), registration="open", commands=None, plugins=(), plugin_folder=None):
         self.now, self.now_ms = 1000.0, 1_700_000_000_000
         self.path = Path(folder) / "chat.sqlite3"
         self.passwords = Passwords()
@@ -144,7 +144,9 @@ class House:
         settings = Settings(registration=registration, default_channels=tuple(channels), rates=rates)
         clock = Clock(now=lambda: self.now, now_ms=lambda: self.now_ms)
         if commands is None:
-            commands = builtin.dispatcher(self.passwords, prefix="//", default_channels=tuple(channels))
+            commands = builtin.dispatcher(
+                self.passwords, prefix="//", default_channels=tuple(channels), plugins=plugins, folder=plugin_folder
+            )
         self.committer = Committer(
             self.writer,
             route=lambda outcomes: self.router.route(outcomes),
@@ -359,5 +361,6 @@ def dump(state):
         "held": dict(state.held),
         "online": dict(state.online),
         "banned": set(state.banned),
+        "plugin values": state.plugin_values.all(),
         "indexes": indexes,
     }

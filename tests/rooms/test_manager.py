@@ -9,6 +9,7 @@ import trio
 from chat import accounts
 from chat.commands.context import Answer, Context, Surroundings
 from chat.commands.dispatch import RIGHTS, Dispatcher
+from chat.commands.plugins import Plugins
 from chat.commands.registry import Registry, command
 from chat.errors import ChatError, RemoteProtocolError
 from chat.protocol import messages as m
@@ -444,7 +445,7 @@ class Gated:
             return f"red {self.decided}"
 
         registry = Registry([slow, broken, buggy, refusing, red], rights=RIGHTS)
-        self.dispatcher = Dispatcher(Surroundings(registry=registry, passwords=passwords, prefix="//", default_channels=()))
+        self.dispatcher = Dispatcher(Surroundings(plugins=Plugins(registry), passwords=passwords, prefix="//", default_channels=()))
 
 
 @asynccontextmanager
