@@ -98,7 +98,7 @@ async def join(conn: "Connection", request: m.Join) -> None:
     """A private channel's password is checked here. *Raises* ChatError rate_limited, busy."""
     services, state = conn.services, conn.services.manager.desk.state
     room = state.room(request.channel)
-    open_to_all = room is not None and (not room.private or conn.account in room.members)
+    open_to_all = room is not None and (not room.private or room.known_to(conn.account))
     if request.password is None or open_to_all:
         await conn.ask(request)
         return

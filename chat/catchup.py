@@ -9,9 +9,9 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import logins, notices
+from chat.rooms import logins, notices, safety
 from chat.rooms.texts import not_in
-from chat.store.base import HistoryRow
+from chat.store.base import FORGOTTEN_MS, HistoryRow
 
 if TYPE_CHECKING:
     from chat.connection import Connection
@@ -48,8 +48,17 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
     conv, name = found
     rows_max, bytes_max = _page_limits(conn)
     limit = min(request.limit, rows_max)
-    page = await conn.services.store.history(conv, after=request.after, before=request.before, limit=limit, max_bytes=bytes_max)
-    rows = [_encode(conn, name, page.epoch, row) for row in page.rows]
+    first = await _visible_from(conn, conv)
+    after = request.after if request.after is None else max(request.after, first - 1)
+    page = await conn.services.store.history(conv, after=after, before=request.before, limit=limit, max_bytes=bytes_max)
+    shown = [row for row in page.rows if row.seq >= first]
+    rows = [_encode(conn, name, page.epoch, row) for row in shown]
+    more = page.more and len(shown) == len(page.rows)
+    if first > 1 and (after is not None or not more):
+        low = (request.after or 0) + 1
+        high = min(first, page.last_seq + 1, request.before if request.before is not None else first) - 1
+        if low <= high:
+            rows.insert(0, notices.hidden(low, high))
     await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
     conn.put(
         b'{"type":"history","id":%b,"conv":%b,"epoch":"%b","messages":[%b],"first_seq":%d,"last_seq":%d,"more":%b}'
@@ -60,10 +69,20 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
             b",".join(rows),
             min(1, page.last_seq),
             page.last_seq,
-            b"true" if page.more else b"false",
+            b"true" if more else b"false",
         )
     )
     conn.services.flush()
+
+
+async def _visible_from(conn: "Connection", conv: int) -> int:
+    """The first seq of a conversation that this account may read. *Waits* for the store where a channel hides something."""
+    services = conn.services
+    room = services.manager.desk.state.rooms.get(conv)
+    if room is None or room.history == "all":
+        return 1
+    since_ms = services.manager.desk.clock.now_ms() - FORGOTTEN_MS if room.history == "none" else None
+    return int(await services.store.visible_from(conv, conn.account, since_ms))
 
 
 def _page_limits(conn: "Connection") -> tuple[int, int]:
@@ -121,6 +140,11 @@ async def replay(conn: "Connection") -> None:
     names = {c.conv: router.conv_name(c.conv, conn.account) for c in conversations}
     at = _start(conn, {names[c.conv]: c for c in conversations})
     try:
+        for conv in at:
+            first = await _visible_from(conn, conv)
+            if at[conv] < first:  # the history says that this is hidden
+                conn.put(conn.protocol.send(m.Gap(conv=names[conv], after=at[conv] - 1, before=first)))
+                at[conv] = first
         while behind := router.finish_replay(conn, at):
             for conv in behind:
                 at[conv] = await _stretch(conn, conv, at[conv])
@@ -143,6 +167,7 @@ async def replay(conn: "Connection") -> None:
             heads=router.heads(conn.account),
             channels=conn.services.list_channels(account),
             read=router.read_markers(conn.account, conversations),
+            ignored=safety.ignored_names(desk.state, account) or None,
         )
     )
     logins.show_questions(desk, conn)

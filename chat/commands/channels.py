@@ -6,6 +6,8 @@ from chat.commands.registry import command
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import decisions as d
+from chat.rooms import effects as fx
+from chat.rooms import ruling
 from chat.rooms.state import Room
 
 
@@ -20,7 +22,10 @@ async def create_channel(ctx: Context, name: ChannelName, password: Secret | Non
         raise ChatError("name_taken", f"the channel name {wanted.shown!r} is taken, or looks like one that is")
     password_hash = await ctx.around.passwords.hash(password) if password is not None else None
 
+    ruling.check_lockdown(ctx.state, ctx.account, "nobody makes channels")
+
     def decide(ctx: Context) -> Answer:
+        ruling.check_lockdown(ctx.state, ctx.account, "nobody makes channels")
         effects = d.create_room(ctx.state, ctx.account, wanted, password_hash, ctx.now_ms)
         ctx.take(ctx.rates.new_channels, "new channels")
         ctx.do(effects)
@@ -42,6 +47,8 @@ async def join_channel(ctx: Context, name: ChannelName, password: Secret | None 
         if found is None or found.password_version != version:
             raise _unseen(name)
         data = {"channel": found.name, "topic": found.topic}
+        if ctx.account.id not in found.members:
+            ruling.check_join(ctx.state, ctx.account, found, _unseen(name))
         effects = d.join(ctx.state, ctx.account, found, ctx.now_ms)
         if not effects:
             return Answer(f"you are in {found.conv} already", data)
@@ -76,8 +83,12 @@ def _unseen(name: str) -> ChatError:
 def leave_channel(ctx: Context) -> Answer:
     """Leave the channel that you are typing in. Its history stays; you may join again."""
     room = ctx.here()
-    ctx.do(d.leave(ctx.state, ctx.account, room))
-    return Answer(f"you left {room.conv}", {"channel": room.name})
+    owned = room.owner == ctx.account.id
+    effects = d.leave(ctx.state, ctx.account, room, ctx.now_ms)
+    ctx.do(effects)
+    heir = next((e.account for e in effects if isinstance(e, fx.PutMember)), None) if owned else None
+    handed_on = f"; {ctx.state.name_of(heir)} owns it now" if heir is not None else ""
+    return Answer(f"you left {room.conv}{handed_on}", {"channel": room.name})
 
 
 @command

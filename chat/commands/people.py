@@ -7,6 +7,7 @@ from chat.commands.registry import command
 from chat.errors import ChatError
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
+from chat.rooms import policy, safety
 from chat.rooms.state import Account
 
 
@@ -39,7 +40,10 @@ def tell(ctx: Context, username: User, message: Rest) -> str:
     """Say something to one person, in private."""
     if username.ban is not None:
         raise ChatError("not_found", f"there is no user {username.name!r}")
+    safety.check_taken(username, ctx.account.id)
     ctx.take(ctx.rates.sends, "messages")
+    if refused := ctx.state.book.filtered(message, admin=policy.may("moderate-server", ctx.account)):
+        raise refused
     ctx.do([fx.Append(conv=fx.Pair.of(ctx.account.id, username.id), kind="message", author=ctx.account.id, body=message)])
     return f"told {username.name}" + ("" if ctx.state.is_online(username.id) else ", who will read it at the next login")
 

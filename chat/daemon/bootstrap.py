@@ -47,6 +47,7 @@ async def bootstrap(config: Config, parts: Parts) -> bool:
     for raw in config.default_channels:
         if state.room(raw) is None:
             effects += decisions.create_room(state, None, names.channel_name(raw), None, at_ms)
+    effects += decisions.appoint_owners(state, at_ms)
     for role, uses in (("owner", 1), ("member", None)):
         if not _invited(state, role, at_ms) and not (role == "owner" and any(a.role == "owner" for a in state.accounts.values())):
             code = accounts.new_invite()

@@ -33,6 +33,7 @@ from chat.protocol.notices import (
     Heads,
     HistoryPage,
     HistoryReset,
+    Ignored,
     Lagging,
     Ok,
     Presence,
@@ -104,6 +105,7 @@ __all__ = [
     "HistoryRequest",
     "HistoryReset",
     "Id",
+    "Ignored",
     "Int",
     "Join",
     "Joined",
@@ -153,7 +155,7 @@ Request = (
 Record = Message | Edited | Deleted | Joined | Left | Topic | Role | Banned
 Notice = (
     Welcome | SessionOpened | Resumed | Ack | Ok | Result | Question | QuestionClosed | HistoryPage | Heads | Presence | Error
-    | ReadMarker | ServerNotice | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record | Ping | Pong
+    | ReadMarker | ServerNotice | Ignored | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record | Ping | Pong
 )  # fmt: skip
 
 REQUESTS: Final[dict[str, type[Any]]] = {cls.type: cls for cls in Request.__args__}

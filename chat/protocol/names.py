@@ -183,13 +183,13 @@ def _reserved() -> frozenset[str]:
 
 
 def _skeleton(shown: str) -> str:
-    prototypes = _prototypes()
+    prototypes = look_alikes()
     as_written = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", shown)).translate(prototypes)
     return unicodedata.normalize("NFD", unicodedata.normalize("NFKC", as_written.casefold())).translate(prototypes)
 
 
 @functools.cache
-def _prototypes() -> dict[int, str]:
+def look_alikes() -> dict[int, str]:
     """Every character that looks like another, with the one that stands for all of its kind: 0 → O, 1 → l, m → rn, a Cyrillic a → a.
 
     The package's file lists each pair in both directions: what has many partners is what they all look like.

@@ -47,6 +47,7 @@ class SessionOpened:
     heads: dict[Line, Head]
     channels: list[ChannelInfo]
     read: dict[Line, Seq] | None = None
+    ignored: list[Line] | None = None
 
 
 @message
@@ -61,6 +62,7 @@ class Resumed:
     heads: dict[Line, Head]
     channels: list[ChannelInfo]
     read: dict[Line, Seq] | None = None
+    ignored: list[Line] | None = None
 
 
 @message
@@ -184,6 +186,14 @@ class ServerNotice:
     type: ClassVar[str] = "notice"
     text: str
     level: Literal["info", "warning"] = "info"
+
+
+@message
+class Ignored:
+    """Whom the account ignores now; told to all of its sessions."""
+
+    type: ClassVar[str] = "ignored"
+    users: list[Line]
 
 
 @message

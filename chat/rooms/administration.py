@@ -112,7 +112,7 @@ def forget(state: State, who: Account, *, keep_texts: bool, now_ms: int, passwor
         effects.append(fx.DropMember(room=room.id, account=who.id, reason="forgotten"))
         if len(room.members) <= SMALL_ROOM:
             effects.append(fx.Append(conv=room.id, kind="left", author=who.id, body={"user": who.id}))
-        effects += _succession(room, who.id, now_ms)
+        effects += d.succession(state, room, who.id, now_ms)
     effects += d.revoke_sessions(state, who, None)
     name = _nobody(state)
     effects.append(
@@ -128,19 +128,6 @@ def forget(state: State, who: Account, *, keep_texts: bool, now_ms: int, passwor
     )
     effects.append(audit.entry(0, "user-forget", target=who.id, after={"texts": "kept" if keep_texts else "erased"}))
     return effects
-
-
-def _succession(room: Room, leaving: int, now_ms: int) -> list[fx.Effect]:
-    if room.owner != leaving:
-        return []
-    others = [(role != "moderator", place, account) for place, (account, role) in enumerate(room.members.items()) if account != leaving]
-    if not others:
-        return []
-    heir = min(others)[2]
-    return [
-        fx.PutMember(room=room.id, account=heir, role="owner", at_ms=now_ms),
-        fx.Append(conv=room.id, kind="role", author=0, body={"user": heir, "role": "owner", "by": 0}),
-    ]
 
 
 def _nobody(state: State) -> names.Name:

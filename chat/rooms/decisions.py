@@ -13,7 +13,8 @@ from chat.protocol import names
 from chat.protocol.messages import ServerNotice
 from chat.rooms import audit
 from chat.rooms import effects as fx
-from chat.rooms.policy import SMALL_ROOM, outranks, require
+from chat.rooms import rule_effects as rx
+from chat.rooms.policy import SERVER_LADDER, SMALL_ROOM, outranks, require
 from chat.rooms.state import Account, Room, State
 
 ChannelPerm = Literal["owner", "moderator", "member"]
@@ -52,6 +53,8 @@ def check_registration(state: State, registration: str, name: names.Name, invite
         raise ChatError("forbidden", "this server takes new accounts by invite; ask somebody who is on it for one")
     if registration == "closed" and role != "owner":
         raise ChatError("forbidden", "this server takes no new accounts")
+    if state.book.lockdown != "off" and role != "owner":
+        raise ChatError("forbidden", "this server is locked down: it takes no new accounts just now; try again later")
     if not state.name_is_free(name):
         raise ChatError("name_taken", f"the name {name.shown!r} is taken, or looks like one that is")
     return role
@@ -68,7 +71,7 @@ def register(
     default_channels: Sequence[str],
     now_ms: int,
 ) -> tuple[int, list[fx.Effect]]:
-    """Make an account, a member of the default channels; the server's owner becomes the owner of those that have none."""
+    """Make an account, a member of the default channels. The server's owner owns them; before it comes, who came first."""
     role = check_registration(state, registration, name, invite, now_ms)
     account = new_id()
     effects: list[fx.Effect] = [
@@ -92,13 +95,14 @@ def register(
 def _into_default_channels(
     state: State, account: int, role: fx.ServerRole, default_channels: Sequence[str], now_ms: int
 ) -> list[fx.Effect]:
-    rooms = [room for room in map(state.room, default_channels) if room is not None and account not in room.members]
-    return [
-        fx.PutMember(
-            room=room.id, account=account, role="owner" if role == "owner" and room.owner is None else "member", at_ms=now_ms
-        )
-        for room in rooms
-    ]
+    effects: list[fx.Effect] = []
+    for room in (room for room in map(state.room, default_channels) if room is not None and account not in room.members):
+        owner = room.owner
+        owns = owner is None or role == "owner"
+        effects.append(fx.PutMember(room=room.id, account=account, role="owner" if owns else "member", at_ms=now_ms))
+        if owns and owner is not None:
+            effects += _role(room, owner, "moderator", 0, now_ms)
+    return effects
 
 
 def set_color(state: State, who: Account, color: str | None) -> list[fx.Effect]:
@@ -156,29 +160,47 @@ def delete_room(state: State, who: Account, room: Room, default_channels: Sequen
 def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
     """Become a member; no effect for who is one. The password of a private room has been checked by the caller.
 
-    Who comes into an empty room owns it, unless it is put there with a new account: a default channel is the server's.
+    Who comes into an empty room owns it. The caller has asked `ruling.check_join`.
     """
     if who.id in room.members:
         return []
-    role: fx.RoomRole = "owner" if room.owner is None and not room.members else "member"
+    role: fx.RoomRole = "owner" if room.owner is None else "member"
     effects: list[fx.Effect] = [fx.PutMember(room=room.id, account=who.id, role=role, at_ms=now_ms)]
+    if who.id in room.invited:
+        effects.append(rx.DropChannelInvite(room=room.id, account=who.id))
     if len(room.members) < SMALL_ROOM:
         effects.append(fx.Append(conv=room.id, kind="joined", author=who.id, body={"user": who.id}))
     return effects
 
 
-def leave(state: State, who: Account, room: Room) -> list[fx.Effect]:
+def leave(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
+    """An owner who leaves is succeeded."""
     if who.id not in room.members:
         raise ChatError("not_found", f"you are not in {room.conv}")
-    if room.members[who.id] == "owner" and len(room.members) > 1:
-        raise ChatError(
-            "forbidden",
-            f"{room.conv} is yours: hand it over first (set-user-perm <user> owner), or delete it (delete-channel {room.name})",
-        )
     effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=who.id)]
     if len(room.members) <= SMALL_ROOM:
         effects.append(fx.Append(conv=room.id, kind="left", author=who.id, body={"user": who.id}))
-    return effects
+    return effects + succession(state, room, who.id, now_ms)
+
+
+def succession(state: State, room: Room, leaving: int | None, now_ms: int) -> list[fx.Effect]:
+    """Where the owner is *leaving* (or there is none), somebody else is the owner: a channel with members has exactly one, always.
+
+    It is the longest-serving moderator; without any, who ranks highest on the server; then who is there the longest.
+    """
+    if room.owner != leaving:
+        return []
+    others = [
+        (role != "moderator", -SERVER_LADDER.index(state.accounts[account].role), place, account)
+        for place, (account, role) in enumerate(room.members.items())
+        if account != leaving
+    ]
+    return _role(room, min(others)[3], "owner", 0, now_ms) if others else []
+
+
+def appoint_owners(state: State, now_ms: int) -> list[fx.Effect]:
+    """For channels of an older version that have members and no owner."""
+    return [effect for room in state.rooms.values() if room.owner is None for effect in succession(state, room, None, now_ms)]
 
 
 def set_topic(state: State, who: Account, room: Room, text: str) -> list[fx.Effect]:
@@ -242,21 +264,17 @@ def ban(state: State, who: Account, target: Account, reason: str | None, now_ms:
         fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=None, reason=reason),
     ]
     for room in (state.rooms[room] for room in sorted(target.rooms)):
-        effects += _expel(room, target.id, who.id, reason, now_ms)
+        effects += _expel(state, room, target.id, who.id, reason, now_ms)
     return effects + revoke_sessions(state, target, None)
 
 
-def _expel(room: Room, target: int, by: int, reason: str | None, now_ms: int) -> list[fx.Effect]:
+def _expel(state: State, room: Room, target: int, by: int, reason: str | None, now_ms: int) -> list[fx.Effect]:
     effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=target, reason="banned")]
     body: dict[str, object] = {"user": target, "by": by}
     if reason:
         body["reason"] = reason
     effects.append(fx.Append(conv=room.id, kind="banned", author=by, body=body))
-    if room.members[target] == "owner":
-        others = [(role != "moderator", place, account) for place, (account, role) in enumerate(room.members.items()) if account != target]
-        if others:
-            effects += _role(room, min(others)[2], "owner", 0, now_ms)
-    return effects
+    return effects + succession(state, room, target, now_ms)
 
 
 def unban(state: State, who: Account, target: Account, default_channels: Sequence[str], now_ms: int) -> list[fx.Effect]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import attrs
 
 from chat.errors import ChatError
+from chat.rooms.rule_effects import RuleEffect
 from chat.rooms.upkeep_effects import DropInvite as DropInvite
 from chat.rooms.upkeep_effects import ForgetAccount as ForgetAccount
 from chat.rooms.upkeep_effects import SetRetention as SetRetention
@@ -298,7 +299,7 @@ Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
     | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention
-    | PutPluginValue
+    | PutPluginValue | RuleEffect
 )  # fmt: skip
 Told = Tell | TellRoom | CloseSessions
 Effect = Stored | Told

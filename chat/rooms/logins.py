@@ -9,6 +9,7 @@ from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms import safety
 from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler
 from chat.rooms.state import Account
@@ -69,6 +70,7 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
             heads=desk.router.heads(account),
             channels=list_channels(desk, desk.state.accounts[account]),
             read=desk.router.read_markers(account, outcome.conversations or ()),
+            ignored=safety.ignored_names(desk.state, desk.state.accounts[account]) or None,
         )
         return link.opened(answer)
 

@@ -2,10 +2,12 @@
 
 from typing import Any, Final
 
+from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms import ruling
 from chat.rooms.desk import Desk, Handler
 from chat.rooms.policy import take
 from chat.rooms.state import Room, unseen
@@ -14,17 +16,20 @@ from chat.rooms.texts import not_in
 
 def join(desk: Desk, link: it.Connection, request: m.Join) -> None:
     """A public channel, or one that the person is in. The connection has sent private ones through `JoinVerified`."""
-    _join(desk, link, request.id, desk.state.find_room(request.channel, link.account))
+    room = desk.state.find_room(request.channel, link.account)
+    _join(desk, link, request.id, room, unseen(request.channel))
 
 
 def join_verified(desk: Desk, link: it.Connection, item: it.JoinVerified) -> None:
     room = desk.state.rooms.get(item.room) if item.room is not None else None
     if room is None or room.password_version != item.password_version:
         raise unseen(item.channel)
-    _join(desk, link, item.id, room)
+    _join(desk, link, item.id, room, unseen(item.channel))
 
 
-def _join(desk: Desk, link: it.Connection, id: int | str, room: Room) -> None:
+def _join(desk: Desk, link: it.Connection, id: int | str, room: Room, absent: ChatError) -> None:
+    if link.account not in room.members:
+        ruling.check_join(desk.state, desk.who(link), room, absent)
     effects = d.join(desk.state, desk.who(link), room, desk.clock.now_ms())
     if effects:
         take(desk.rates.of(link.account).joins, desk.clock.now(), "joins")
@@ -45,7 +50,7 @@ def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:
         seq = outcome.placed[0].seq if outcome.placed else None
         return m.Ok(id=request.id, conv=room.conv, epoch=room.epoch, seq=seq)
 
-    desk.answer(link, request.id, ok, d.leave(desk.state, desk.who(link), room))
+    desk.answer(link, request.id, ok, d.leave(desk.state, desk.who(link), room, desk.clock.now_ms()))
 
 
 def members(desk: Desk, link: it.Connection, request: m.Members) -> None:

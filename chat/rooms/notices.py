@@ -48,6 +48,11 @@ def placed(conv: str, item: fx.Placed, name_of: NameOf, viewer: int = 0) -> byte
     return record(conv, item.epoch, item.seq, item.ts, append.kind, append.author, append.body, append.reply_to, cid, name_of)
 
 
+def hidden(from_seq: int, to_seq: int) -> bytes:
+    """Stands in a history page for what its reader may not see; both ends inclusive."""
+    return b'{"type":"hidden","from_seq":%d,"to_seq":%d}' % (from_seq, to_seq)
+
+
 def ack(id: int | str | None, cid: str, conv: str, epoch: str, seq: int, ts: int, dup: bool) -> bytes:
     """The ack of a send."""
     return b'{"type":"ack","id":%b,"cid":"%b","conv":%b,"epoch":"%b","seq":%d,"ts":%d%b}' % (

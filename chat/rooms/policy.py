@@ -24,10 +24,13 @@ RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
     "topic": ("moderator", "admin"),
     "moderate": ("moderator", "admin"),  # the rules of a channel, and who breaks them
     "delete-channel": ("owner", "admin"),
+    "history-mode": ("owner", "admin"),
     "set-channel-role": ("owner", "admin"),
     "broadcast": (None, "admin"),
     "ban": (None, "admin"),
     "moderate-server": (None, "admin"),  # the same for all channels
+    "lockdown": (None, "admin"),
+    "reports": (None, "admin"),  # all of them; a channel's moderators read their channel's
     "commands": (None, "admin"),
     "set-server-role": (None, "owner"),
 }
@@ -74,6 +77,7 @@ class RateLimits:
     joins_per_min: float = 10
     new_channels_per_h: float = 5
     retries_per_s: int = 50
+    reports_per_h: float = 6
 
 
 @attrs.define(eq=False)
@@ -83,6 +87,7 @@ class AccountRates:
     joins: TokenBucket
     new_channels: TokenBucket
     retries: TokenBucket
+    reports: TokenBucket
 
 
 _BUCKETS: Final = tuple(f.name for f in attrs.fields(AccountRates))
@@ -105,6 +110,7 @@ class Rates:
                 TokenBucket(max(1, li.joins_per_min), li.joins_per_min / 60),
                 TokenBucket(max(1, li.new_channels_per_h), li.new_channels_per_h / 3600),
                 TokenBucket(li.retries_per_s, li.retries_per_s),
+                TokenBucket(max(1, li.reports_per_h), li.reports_per_h / 3600),
             )
         return rates
 

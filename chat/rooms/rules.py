@@ -66,7 +66,7 @@ class Rules:
         if mute is not None and not mute.over(now_ms):
             return _muted(conv, mute, now_ms, name_of)
         if self.server_filter is not None and not admin and (rule := self.server_filter.find(text)) is not None:
-            return ChatError("forbidden", f"this server's word filter refuses this message (rule: {rule})")
+            return refused_everywhere(rule)
         if moderates:
             return None
         if self.announce_only:
@@ -90,6 +90,10 @@ class Rules:
         """Drop what does not bind any more. Now and then; linear in those who wrote lately."""
         for account in [account for account, at in self.sent.items() if at + self.slow_s <= now]:
             del self.sent[account]
+
+
+def refused_everywhere(rule: str) -> ChatError:
+    return ChatError("forbidden", f"this server's word filter refuses this message (rule: {rule})")
 
 
 def _muted(conv: str, mute: Sanction, now_ms: int, name_of: Callable[[int], str]) -> ChatError:

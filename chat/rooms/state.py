@@ -7,7 +7,7 @@ Trio, no SQL, no clock of its own.
 A room's members are kept in the order in which they joined, which is the order of succession.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import attrs
@@ -15,7 +15,9 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import effects as fx
+from chat.rooms import rule_effects as rx
 from chat.rooms.plugin_values import PluginValues
+from chat.rooms.rulebook import Rulebook
 from chat.rooms.rules import Rules
 
 
@@ -31,6 +33,7 @@ class Account:
     rooms: set[int] = attrs.Factory(set)
     suspended: bool = False
     forgotten: bool = False
+    ignored: frozenset[int] = frozenset()  # whose private messages it does not take
 
 
 @attrs.define(eq=False)
@@ -51,6 +54,9 @@ class Room:
     members: dict[int, fx.RoomRole] = attrs.Factory(dict)
     password_version: int = 0
     rules: Rules | None = None
+    invite_only: bool = False
+    invited: set[int] = attrs.Factory(set)  # who may come all the same, or into a private one without its password
+    history: rx.HistoryMode = "all"
 
     @property
     def conv(self) -> str:
@@ -59,6 +65,10 @@ class Room:
     @property
     def owner(self) -> int | None:
         return next((account for account, role in self.members.items() if role == "owner"), None)
+
+    def known_to(self, account: int) -> bool:
+        """Whether *account* knows of the room although it is private."""
+        return account in self.members or account in self.invited
 
     def restrict(self) -> Rules:
         """The rules, to put one in."""
@@ -97,6 +107,15 @@ class Loaded(Protocol):
     def sessions(self) -> Iterable[Any]: ...
     @property
     def plugin_values(self) -> Iterable[tuple[str, str, str]]: ...
+    @property
+    def filters(self) -> Iterable[tuple[int, str, int, int]]: ...
+    @property
+    def ignores(self) -> Iterable[tuple[int, int]]: ...
+    @property
+    def settings(self) -> Mapping[str, object]: ...
+
+
+_RULES: Final = frozenset(rx.RuleEffect.__args__)
 
 
 def unseen(raw: str) -> ChatError:
@@ -116,6 +135,7 @@ class State:
         self.online: Final[dict[int, int]] = {}  # account → number of held sessions
         self.banned: Final[set[int]] = set()
         self.plugin_values: Final = PluginValues()
+        self.book: Final = Rulebook()
         self._accounts_by_canonical: Final[dict[str, Account]] = {}
         self._accounts_by_skeleton: Final[dict[str, Account]] = {}
         self._rooms_by_canonical: Final[dict[str, Room]] = {}
@@ -130,6 +150,9 @@ class State:
             state._add_account(account)
         for r in snapshot.rooms:
             room = Room(r.room, r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, dict(r.members))
+            room.invite_only, room.history, room.invited = r.invite_only, r.history, set(r.invited)
+            if r.slow_s or r.announce_only:
+                room.rules = Rules(slow_s=r.slow_s, announce_only=r.announce_only)
             state._add_room(room)
             for member in room.members:
                 state.accounts[member].rooms.add(room.id)
@@ -140,6 +163,9 @@ class State:
         state.disabled_commands.update(snapshot.disabled_commands)
         for plugin, key, value in snapshot.plugin_values:
             state.plugin_values.put(plugin, key, value)
+        state.book.load(state, snapshot.filters, snapshot.settings)
+        for ignoring, ignored in snapshot.ignores:
+            state.accounts[ignoring].ignored |= {ignored}
         for s in snapshot.sessions:
             state.hold(s.session, s.account)
         return state
@@ -172,9 +198,9 @@ class State:
     def room_for(self, raw: str, account: int) -> Room | None:
         """As `room`, if *account* may know of it. A private one that it is not in takes the way and the time of one that is not there."""
         found = self._rooms_by_name.get(raw)  # written as its owner wrote it: nearly always, and no normalizing for each message
-        if found is None or (found.private and account not in found.members):
+        if found is None or (found.private and not found.known_to(account)):
             found = self.room(raw)
-        return None if found is None or (found.private and account not in found.members) else found
+        return None if found is None or (found.private and not found.known_to(account)) else found
 
     def find_room(self, raw: str, account: int) -> Room:
         """As `room_for`. *Raises* ChatError not_found, in the same words for a private room and for none."""
@@ -185,7 +211,7 @@ class State:
 
     def rooms_seen_by(self, account: int) -> list[Room]:
         """Public rooms and the ones that *account* is in, by name."""
-        return sorted((r for r in self.rooms.values() if not r.private or account in r.members), key=lambda room: room.canonical)
+        return sorted((r for r in self.rooms.values() if not r.private or r.known_to(account)), key=lambda room: room.canonical)
 
     def name_is_free(self, name: names.Name) -> bool:
         return name.canonical not in self._accounts_by_canonical and name.skeleton not in self._accounts_by_skeleton
@@ -256,6 +282,8 @@ class State:
             case fx.DropSessions(account=account, but=but):
                 for session in [s for s, a in self.held.items() if a == account and s != but]:
                     self.release(session)
+            case _ if type(effect) in _RULES:
+                self.book.apply(self, effect)  # type: ignore[arg-type]
             case _:
                 pass
 
@@ -283,6 +311,7 @@ class State:
         account.name, account.canonical, account.skeleton = x.name, x.canonical, x.skeleton
         account.color, account.role, account.ban, account.suspended, account.forgotten = None, "member", None, False, True
         self.banned.discard(account.id)
+        self.book.forget(self, account.id)
         self._add_account(account)
 
     def _add_room(self, room: Room) -> None:
@@ -290,12 +319,14 @@ class State:
         self._rooms_by_canonical[room.canonical] = room
         self._rooms_by_skeleton[room.skeleton] = room
         self._rooms_by_name[room.name] = room
+        self.book.add_room(room)
 
     def _drop_room(self, room: Room) -> None:
         for account in room.members:
             self.accounts[account].rooms.discard(room.id)
         del self.rooms[room.id], self._rooms_by_canonical[room.canonical], self._rooms_by_skeleton[room.skeleton]
         del self._rooms_by_name[room.name]
+        self.book.drop_room(room.id)
 
     def _use_invite(self, invite: Invite) -> None:
         if invite.uses_left is not None:

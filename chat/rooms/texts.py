@@ -10,7 +10,7 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import notices
+from chat.rooms import notices, safety
 from chat.rooms.audience import Reply
 from chat.rooms.cids import Key
 from chat.rooms.desk import Desk, Handler, digest
@@ -44,6 +44,8 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         name = "@" + (other.name if other is not None else request.to or "")
         if other is None or other.ban is not None:
             refusal = ChatError("not_found", f"there is no user {(request.to or '')[:64]!r}")
+        elif account in other.ignored:
+            refusal = safety.not_taken(other)
         else:
             conv = fx.Pair.of(account, other.id)
     if refusal is None:
@@ -52,6 +54,8 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
             refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
         elif room is not None and room.rules is not None:
             refusal = restrained(desk.state, desk.who(link), room, text, desk.clock.now(), desk.clock.now_ms())
+        elif room is None and desk.state.book.server_filter is not None:
+            refusal = desk.state.book.filtered(text, admin=may("moderate-server", desk.who(link)))
     stored = fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to)
     # As written: the room may be gone when the same comes again.
     asked_for = "#" + request.channel if request.channel is not None else f"@{request.to}"

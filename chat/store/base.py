@@ -1,12 +1,14 @@
 """The interface of a store, and the records it gives out. Its contract suite is tests/contracts/test_store*.py."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
 
-from chat.rooms import effects
+from chat.rooms import effects, rule_effects
 from chat.rooms.effects import Action, Conversation, Outcome, RoomRole, ServerRole
+
+FORGOTTEN_MS: Final = 10 * 60_000  # how long a channel without history keeps a record: to deliver it through a reconnect
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +45,11 @@ class RoomRow:
     private: bool
     password_hash: str | None = attrs.field(repr=False)
     members: dict[int, RoomRole]  # in the order of joining
+    slow_s: float = 0
+    announce_only: bool = False
+    invite_only: bool = False
+    history: rule_effects.HistoryMode = "all"
+    invited: frozenset[int] = frozenset()
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +92,22 @@ class Snapshot:
     disabled_commands: list[str]
     sessions: list[SessionRow]  # those marked online: their accounts are held for the resume window after a start
     plugin_values: list[tuple[str, str, str]] = attrs.Factory(list)  # plugin, key, JSON
+    filters: list[tuple[int, str, int, int]] = attrs.Factory(list)  # room (0: everywhere), rule, by, at_ms
+    ignores: list[tuple[int, int]] = attrs.Factory(list)  # account, whom it ignores
+    settings: dict[str, object] = attrs.Factory(dict)
+
+
+@attrs.frozen(kw_only=True)
+class ReportRow:
+    """``around``: what was said before it, as (seq, ts, author, text; None: deleted), ascending. ``room`` None: in private."""
+
+    report: int
+    by: int
+    target: int
+    room: int | None
+    at_ms: int
+    reason: str | None
+    around: list[tuple[int, int, int, str | None]]
 
 
 @attrs.frozen(kw_only=True)
@@ -188,6 +211,15 @@ class Store(Protocol):
         """
         ...
 
+    async def visible_from(self, conv: int, account: int, since_ms: int | None) -> int:
+        """The first seq of a room that a member of it may read, where the room keeps its history from newcomers; and none that is
+        older than *since_ms*, where given."""
+        ...
+
+    async def reports(self, *, rooms: Collection[int] | None, limit: int) -> list[ReportRow]:
+        """The latest first; of these *rooms*, or all (None)."""
+        ...
+
     async def known_cid(self, account: int, cid: str) -> "KnownCid | None":
         """What the cid got, if it is committed: a look-up before a decision. The one that counts is the commit's own."""
         ...
@@ -232,6 +264,8 @@ _STATELESS: Final = {
     effects.SessionOffline,
     effects.Audit,
     effects.SetRetention,
+    rule_effects.PutReport,
+    rule_effects.DropReport,
 }
 _STATE: Final = _STORED - _STATELESS
 

@@ -7,7 +7,7 @@ are in sqlite_read.py, the folder and its lock in sqlite_files.py.
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,8 +16,8 @@ import trio
 
 from chat.errors import ChatError
 from chat.rooms.effects import Conversation
-from chat.store import sqlite_read
-from chat.store.base import Credentials, KnownCid, Page, SessionRow
+from chat.store import sqlite_read, sqlite_rules
+from chat.store.base import Credentials, KnownCid, Page, ReportRow, SessionRow
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, lock_folder, place_of, prepare
 
@@ -91,6 +91,12 @@ class SqliteStore:
 
     async def known_cid(self, account: int, cid: str) -> KnownCid | None:
         return await self._ask(lambda db: sqlite_read.known_cid(db, account, cid))
+
+    async def visible_from(self, conv: int, account: int, since_ms: int | None) -> int:
+        return await self._ask(lambda db: sqlite_rules.visible_from(db, conv, account, since_ms))
+
+    async def reports(self, *, rooms: Collection[int] | None, limit: int) -> list[ReportRow]:
+        return await self._ask(lambda db: sqlite_rules.reports(db, rooms=rooms, limit=limit))
 
     async def server_id(self) -> str:
         """Made with the database, the same for ever."""

@@ -28,7 +28,20 @@ import msgspec
 
 from chat.errors import ChatError
 from chat.log import new_error_id
-from chat.rooms.effects import Action, Append, Audit, DeleteRoom, Effect, Outcome, Pair, Placed, RotateToken, SetReadMarker
+from chat.rooms.effects import (
+    Action,
+    Append,
+    Audit,
+    DeleteRoom,
+    Effect,
+    Outcome,
+    Pair,
+    Placed,
+    PutMember,
+    RotateToken,
+    SetReadMarker,
+)
+from chat.rooms.rule_effects import PutReport
 from chat.store import sqlite_audit, sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
 from chat.store.sqlite_read import conversations, known
@@ -144,10 +157,15 @@ class Batch:
             elif type(effect) is SetReadMarker:
                 head = self._heads.get(effect.conv)
                 sqlite_effects.set_read_marker(self._db, effect, 0 if head is None else head.seq)
+            elif type(effect) is PutMember:
+                head = self._heads.get(effect.room)
+                sqlite_effects.put_member(self._db, effect, 0 if head is None else head.seq)
             elif type(effect) is Audit:
                 sqlite_audit.add(self._db, effect, self._now_ms)
             else:
-                if type(effect) is DeleteRoom:
+                if type(effect) is PutReport:
+                    self._flush()
+                elif type(effect) is DeleteRoom:
                     self._flush()
                     self._heads.pop(effect.room, None)
                 try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from chat.rooms.effects import Action, Outcome
-from chat.store import sqlite_read
+from chat.store import sqlite_read, sqlite_rules
 from chat.store.base import CommitFailed, Snapshot, stores
 from chat.store.sqlite_batch import Batch, Spoiled
 from chat.store.sqlite_effects import purge
@@ -178,7 +178,7 @@ class SqliteWriter:
         return erase_step(self._db, rows)
 
     def _tidy(self, cids_before_ms: int, rows: int) -> bool:
-        if self._erase(rows):
+        if self._erase(rows) or sqlite_rules.forget(self._db, self._now_ms(), rows):
             return True
         if self._scanned == (-1, ""):
             self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chat.errors import ChatError
 from chat.rooms import effects as e
-from chat.store import sqlite_upkeep
+from chat.store import sqlite_rules, sqlite_upkeep
 
 STALE_TOKENS: Final = 256  # kept for each session, so that one who resumes without end does not grow the table without bound
 DELETED_AT_ONCE: Final = 2_000  # records of a deleted room; the rest is purged in steps, so that nobody waits a second for it
@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 def apply(db: sqlite3.Connection, effect: Any) -> None:
-    """All but `Append` and `SetReadMarker`; of what is only told, nothing is done. *Raises* Refused, sqlite3.Error."""
+    """All but `Append`, `SetReadMarker` and `PutMember`; of what is only told, nothing is done. *Raises* Refused, sqlite3.Error."""
     run = _RUN.get(type(effect))
     if run is not None:
         run(db, effect)
@@ -160,6 +160,7 @@ def _create_room(db: sqlite3.Connection, x: e.CreateRoom) -> None:
 def _delete_room(db: sqlite3.Connection, x: e.DeleteRoom) -> None:
     _one(db.execute("DELETE FROM conversations WHERE id = ? AND kind = 'room'", (x.room,)), "not_found", "no such channel")
     db.execute("INSERT INTO purges (conv) VALUES (?)", (x.room,))
+    db.execute("DELETE FROM filters WHERE room = ?", (x.room,))
     purge(db, x.room, DELETED_AT_ONCE)
 
 
@@ -173,14 +174,18 @@ def purge(db: sqlite3.Connection, conv: int, rows: int) -> None:
         db.execute("DELETE FROM records WHERE conv = ? AND seq < ?", (conv, row[0]))
 
 
-def _put_member(db: sqlite3.Connection, x: e.PutMember) -> None:
+def put_member(db: sqlite3.Connection, x: e.PutMember, head: int) -> None:
+    """A new member sees, where history is since_join, what follows. *head* is as in `set_read_marker`."""
     if db.execute("UPDATE members SET role = ? WHERE room = ? AND account = ?", (x.role, x.room, x.account)).rowcount == 1:
         return
-    row = db.execute("UPDATE conversations SET joins = joins + 1 WHERE id = ? AND kind = 'room' RETURNING joins", (x.room,)).fetchone()
+    row = db.execute(
+        "UPDATE conversations SET joins = joins + 1 WHERE id = ? AND kind = 'room' RETURNING joins, last_seq", (x.room,)
+    ).fetchone()
     if row is None:
         raise Refused(ChatError("not_found", "no such channel"))
     db.execute(
-        "INSERT INTO members (room, account, role, at_ms, place) VALUES (?, ?, ?, ?, ?)", (x.room, x.account, x.role, x.at_ms, row[0])
+        "INSERT INTO members (room, account, role, at_ms, place, from_seq) VALUES (?, ?, ?, ?, ?, ?)",
+        (x.room, x.account, x.role, x.at_ms, row[0], max(row[1], head) + 1),
     )
 
 
@@ -225,6 +230,7 @@ def _put_plugin_value(db: sqlite3.Connection, x: e.PutPluginValue) -> None:
 
 _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     **sqlite_upkeep.RUN,
+    **sqlite_rules.RUN,
     e.CreateAccount: _create_account,
     e.SetPassword: _set_password,
     e.SetColor: _set_color,
@@ -241,7 +247,6 @@ _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     e.SessionOffline: _session_offline,
     e.CreateRoom: _create_room,
     e.DeleteRoom: _delete_room,
-    e.PutMember: _put_member,
     e.DropMember: _drop_member,
     e.SetTopic: _set_topic,
     e.SetCommandEnabled: _set_command_enabled,

@@ -40,10 +40,14 @@ _BANS = """SELECT json_group_array(json_array(account, by, at_ms, until_ms, reas
 _INVITES = """SELECT json_group_array(json_array(code, role, uses_left, expires_ms, by)) FROM invites"""
 _DISABLED = """SELECT json_group_array(json_array(name)) FROM disabled_commands"""
 _PLUGIN_VALUES = """SELECT json_group_array(json_array(plugin, key, value)) FROM (SELECT * FROM plugin_values ORDER BY plugin, key)"""
-_ROOMS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash))
-    FROM conversations WHERE kind = 'room'"""
+_ROOMS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash,
+    slow_s, announce_only, invite_only, history)) FROM conversations WHERE kind = 'room'"""
 _MEMBERS = """SELECT json_group_array(json_array(room, account, role))
     FROM (SELECT room, account, role FROM members ORDER BY room, place)"""
+_INVITED = """SELECT json_group_array(json_array(room, account)) FROM channel_invites"""
+_FILTERS = """SELECT json_group_array(json_array(room, pattern, by, at_ms)) FROM (SELECT * FROM filters ORDER BY room, at_ms, pattern)"""
+_IGNORES = """SELECT json_group_array(json_array(account, ignored)) FROM ignores"""
+_SETTINGS = """SELECT json_group_array(json_array(key, value)) FROM settings"""
 _ONLINE = """SELECT json_group_array(json_array(session, account, generation, expires_ms, created_ms, seen_ms, client, address, online, ''))
     FROM sessions WHERE online"""
 
@@ -53,6 +57,9 @@ def load(db: sqlite3.Connection) -> Snapshot:
     members: dict[int, dict[int, RoomRole]] = {}
     for room, account, role in _rows(db, _MEMBERS):
         members.setdefault(room, {})[account] = role
+    invited: dict[int, list[int]] = {}
+    for room, account in _rows(db, _INVITED):
+        invited.setdefault(room, []).append(account)
     return Snapshot(
         accounts=[
             AccountRow(
@@ -84,8 +91,15 @@ def load(db: sqlite3.Connection) -> Snapshot:
                 private=bool(private),
                 password_hash=password_hash,
                 members=members.get(id, {}),
+                slow_s=slow_s,
+                announce_only=bool(announce_only),
+                invite_only=bool(invite_only),
+                history=history,
+                invited=frozenset(invited.get(id, ())),
             )
-            for id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash in _rows(db, _ROOMS)
+            for (
+                id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash, slow_s, announce_only, invite_only, history,
+            ) in _rows(db, _ROOMS)
         ],
         invites=[
             InviteRow(code=code, role=role, uses_left=uses_left, expires_ms=expires_ms, by=by)
@@ -94,6 +108,9 @@ def load(db: sqlite3.Connection) -> Snapshot:
         disabled_commands=[name for (name,) in _rows(db, _DISABLED)],
         sessions=[_session(row) for row in _rows(db, _ONLINE)],
         plugin_values=[(plugin, key, value) for plugin, key, value in _rows(db, _PLUGIN_VALUES)],
+        filters=[(room, rule, by, at_ms) for room, rule, by, at_ms in _rows(db, _FILTERS)],
+        ignores=[(account, ignored) for account, ignored in _rows(db, _IGNORES)],
+        settings={key: _decode(value) for key, value in _rows(db, _SETTINGS)},
     )
 
 

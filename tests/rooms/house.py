@@ -335,11 +335,14 @@ def code_of(function, *args, **kwargs):
 def dump(state):
     """All of a state, as plain data that can be compared. Of what is kept twice both sides are in it."""
     accounts = {
-        a.id: (a.name, a.canonical, a.skeleton, a.color, a.role, a.ban, a.suspended, a.forgotten, sorted(a.rooms))
+        a.id: (a.name, a.canonical, a.skeleton, a.color, a.role, a.ban, a.suspended, a.forgotten, sorted(a.rooms), sorted(a.ignored))
         for a in state.accounts.values()
     }
     rooms = {
-        r.id: (r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, list(r.members.items()))
+        r.id: (
+            *(r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, list(r.members.items())),
+            *(r.invite_only, sorted(r.invited), r.history, _rules(r, state.book.server_filter)),
+        )
         for r in state.rooms.values()
     }
     invites = {i.code: (i.role, i.uses_left, i.expires_ms) for i in state.invites.values()}
@@ -363,4 +366,17 @@ def dump(state):
         "banned": set(state.banned),
         "plugin values": state.plugin_values.all(),
         "indexes": indexes,
+        "filters": {room: list(rules.items()) for room, rules in state.book.filters.items()},
+        "settings": dict(state.book.settings),
     }
+
+
+def _rules(room, server_filter):
+    """What restricts writing; the counters of slow mode are no part of it."""
+    rules = room.rules
+    if rules is None:
+        assert server_filter is None
+        return None
+    assert not rules.empty
+    assert rules.server_filter is server_filter
+    return rules.slow_s, rules.announce_only, dict(rules.mutes), rules.filter is not None

@@ -75,13 +75,14 @@ def test_an_invite_is_used_up_and_expires(state):
     register(state, "c", "invite", "short", now_ms=999)
 
 
-def test_the_owners_invite_gives_the_default_channels_that_nobody_owns(state):
+def test_a_default_channel_is_the_servers_owners_and_until_then_of_who_came_first(state):
     make(state, "lobby")
-    first = register(state, "first")
+    first, second = register(state, "first"), register(state, "second")
+    assert state.room("lobby").members == {first.id: "owner", second.id: "member"}
     invite(state, "own", role="owner", uses_left=1)
     owner = register(state, "owner", invite="own")
     assert owner.role == "owner"
-    assert state.room("lobby").members == {first.id: "member", owner.id: "owner"}
+    assert state.room("lobby").members == {first.id: "moderator", second.id: "member", owner.id: "owner"}
     assert code_of(register, state, "another", invite="own") == "forbidden"
 
 
@@ -156,21 +157,36 @@ def test_joining_takes_a_seq_up_to_two_hundred_members(state):
     effects = d.join(state, b, room, 0)
     assert appends(effects) == []
     apply(state, effects)
-    assert appends(d.leave(state, b, room)) == [], "what came without a record goes without one"
-    apply(state, d.leave(state, b, room))
-    assert len(appends(d.leave(state, a, room))) == 1
+    assert appends(d.leave(state, b, room, 0)) == [], "what came without a record goes without one"
+    apply(state, d.leave(state, b, room, 0))
+    assert len(appends(d.leave(state, a, room, 0))) == 1
     assert d.join(state, a, room, 0) == []
 
 
 def test_a_sole_owner_may_leave_and_the_next_to_come_owns(state):
     ann, bob = register(state, "ann"), register(state, "bob")
     room = make(state, "den", ann)
-    apply(state, d.leave(state, ann, room))
+    apply(state, d.leave(state, ann, room, 0))
     assert room.owner is None
     apply(state, d.join(state, bob, room, 0))
     assert room.owner == bob.id
     apply(state, d.join(state, ann, room, 0))
-    assert code_of(d.leave, state, bob, room) == "forbidden"
+    effects = d.leave(state, bob, room, 0)
+    assert [effect.kind for effect in appends(effects)] == ["left", "role"], "who leaves is succeeded"
+    apply(state, effects)
+    assert room.members == {ann.id: "owner"}
+
+
+def test_channels_of_before_that_nobody_owns_get_an_owner(state):
+    first, admin, last = (register(state, name) for name in ("first", "admin", "last"))
+    state.apply(fx.SetServerRole(account=admin.id, role="admin"))
+    room, empty = make(state, "old"), make(state, "empty")
+    for who in (first, admin, last):
+        state.apply(fx.PutMember(room=room.id, account=who.id, role="member", at_ms=0))
+    apply(state, d.appoint_owners(state, 0))
+    assert room.members == {first.id: "member", admin.id: "owner", last.id: "member"}, "who ranks highest on the server"
+    assert not empty.members
+    assert d.appoint_owners(state, 0) == []
 
 
 def test_succession_is_by_role_then_by_time(state):

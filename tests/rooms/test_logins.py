@@ -38,7 +38,7 @@ def test_a_session_says_all_that_a_client_needs(house):
         "session": line.session,
         "resume_token": line.token,
         "heads": {"#lobby": [room.epoch, 0]},
-        "channels": [{"channel": "lobby", "topic": "", "role": "member"}],
+        "channels": [{"channel": "lobby", "topic": "", "role": "owner"}],
     }
     assert line.account == house.state.account("ann").id
     assert house.state.held == {line.session: line.account}

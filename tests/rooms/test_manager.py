@@ -71,7 +71,7 @@ async def test_answers_keep_the_order_of_requests_and_refusals_do_not_overtake(h
         assert [message["seq"] for message in told if "seq" in message] == [1, 2, 3]
         assert told[-1]["code"] == "forbidden"
         heard = bob.take()
-        assert [(message["type"], message["seq"]) for message in heard] == [("message", 1), ("message", 2), ("left", 3)]
+        assert [(message["type"], message["seq"]) for message in heard] == [("message", 1), ("message", 2), ("left", 3), ("role", 4)]
 
 
 async def test_requests_of_many_connections_share_a_commit_and_each_is_answered(house):

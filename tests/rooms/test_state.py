@@ -10,6 +10,7 @@ from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
+from chat.rooms import ruling, safety
 from chat.rooms.state import State
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
@@ -40,7 +41,6 @@ class StateMachine(RuleBasedStateMachine):
         # the model
         self.users = {}  # name → server role
         self.members = {}  # room → {user: role}, in the order of joining
-        self.had_owner = set()
         self.banned = set()
         self.disabled = set()
         self.sessions = {}  # session → user
@@ -80,13 +80,21 @@ class StateMachine(RuleBasedStateMachine):
     def account(self, name):
         return self.state.find_account(name)
 
-    def maybe_empty(self, room):
-        """A channel that all have left begins anew; who is put into an empty default channel by registering does not own it."""
-        if not self.members[room]:
-            self.had_owner.discard(room)
+    def out(self, room, who):
+        """Of what somebody owned the longest-serving moderator is next; without one, who ranks highest on the server."""
+        inside = self.members[room]
+        if inside.pop(who, None) == "owner" and inside:
+            ladder = ["member", "admin", "owner"]
+            heir = max(inside, key=lambda name: (inside[name] == "moderator", ladder.index(self.users[name]), -list(inside).index(name)))
+            inside[heir] = "owner"
 
     def may_manage(self, who, room):
         return self.users[who] in ("admin", "owner") or self.members[room].get(who) == "owner"
+
+    def may_moderate(self, who, found):
+        inside = self.members[found.name]
+        admin = self.users[who] != "member" and (not found.private or who in inside)
+        return admin or inside.get(who) in ("owner", "moderator")
 
     # ------------------------------------------------------------ accounts
 
@@ -115,14 +123,16 @@ class StateMachine(RuleBasedStateMachine):
             made.append(account)
             return effects
 
-        if self.decide(make, refused=name in self.users or (invite is not None and used)):
+        closed = self.state.book.lockdown != "off" and not invite
+        if self.decide(make, refused=name in self.users or closed or (invite is not None and used)):
             assert self.account(name).id == made[0]
             self.users[name] = "owner" if invite else "member"
             if "lobby" in self.members:
                 lobby = self.members["lobby"]
-                lobby[name] = "owner" if invite and "owner" not in lobby.values() else "member"
-                if lobby[name] == "owner":
-                    self.had_owner.add("lobby")
+                if invite:
+                    for member, role in lobby.items():
+                        lobby[member] = "moderator" if role == "owner" else role
+                lobby[name] = "owner" if invite or not lobby else "member"
 
     @rule(name=people, color=st.sampled_from(["#ff0000", None]))
     def color(self, name, color):
@@ -145,7 +155,6 @@ class StateMachine(RuleBasedStateMachine):
             make = lambda: d.create_room(self.state, self.account(who), names.channel_name(room), password, self.clock_ms)  # noqa: E731
             if self.decide(make, refused=room in self.members):
                 self.members[room] = {who: "owner"}
-                self.had_owner.add(room)
 
     @rule(who=people, room=channels)
     def delete(self, who, room):
@@ -156,7 +165,6 @@ class StateMachine(RuleBasedStateMachine):
             conv = found.id
             if self.decide(lambda: d.delete_room(self.state, self.account(who), found, DEFAULT), refused=refused):
                 del self.members[room]
-                self.had_owner.discard(room)
                 self.heads.pop(conv, None)
 
     @rule(who=people, room=channels)
@@ -165,17 +173,14 @@ class StateMachine(RuleBasedStateMachine):
             self.decide(lambda: d.join(self.state, self.account(who), self.state.room(room), self.clock_ms), refused=False)
             inside = self.members[room]
             inside.setdefault(who, "member" if inside else "owner")
-            if "owner" in inside.values():
-                self.had_owner.add(room)
 
     @rule(who=people, room=channels)
     def leave(self, who, room):
         if who in self.users and room in self.members:
             inside = self.members[room]
-            refused = who not in inside or (inside[who] == "owner" and len(inside) > 1)
-            if self.decide(lambda: d.leave(self.state, self.account(who), self.state.room(room)), refused=refused):
-                del inside[who]
-                self.maybe_empty(room)
+            make = lambda: d.leave(self.state, self.account(who), self.state.room(room), self.clock_ms)  # noqa: E731
+            if self.decide(make, refused=who not in inside):
+                self.out(room, who)
 
     @rule(who=people, whom=people, room=channels, role=st.sampled_from(["owner", "moderator", "member"]))
     def set_room_role(self, who, whom, room, role):
@@ -186,7 +191,6 @@ class StateMachine(RuleBasedStateMachine):
             accounts = self.account(who), self.account(whom)
             if self.decide(lambda: d.set_room_role(self.state, accounts[0], found, accounts[1], role, self.clock_ms), refused=refused):
                 if role == "owner":
-                    self.had_owner.add(room)
                     for name, has in inside.items():
                         inside[name] = "moderator" if has == "owner" else has
                 inside[whom] = role
@@ -211,12 +215,8 @@ class StateMachine(RuleBasedStateMachine):
             if self.decide(lambda: d.ban(self.state, self.account(who), self.account(whom), "rude", self.clock_ms), refused=refused):
                 self.banned.add(whom)
                 self.sessions = {session: name for session, name in self.sessions.items() if name != whom}
-                for inside in self.members.values():
-                    if inside.pop(whom, None) == "owner" and inside:
-                        moderators = [name for name, role in inside.items() if role == "moderator"]
-                        inside[(moderators or list(inside))[0]] = "owner"
                 for room in self.members:
-                    self.maybe_empty(room)
+                    self.out(room, whom)
 
     @rule(who=people, whom=people)
     def unban(self, who, whom):
@@ -226,7 +226,7 @@ class StateMachine(RuleBasedStateMachine):
             if self.decide(make, refused=refused):
                 self.banned.discard(whom)
                 if "lobby" in self.members:
-                    self.members["lobby"][whom] = "member"
+                    self.members["lobby"][whom] = "member" if self.members["lobby"] else "owner"
 
     @rule(who=people, name=st.sampled_from(["tell", "color"]), enabled=st.booleans())
     def switch_command(self, who, name, enabled):
@@ -234,6 +234,79 @@ class StateMachine(RuleBasedStateMachine):
             refused = self.users[who] == "member" or (name not in self.disabled) == enabled
             if self.decide(lambda: d.set_command_enabled(self.state, self.account(who), name, enabled), refused=refused):
                 (self.disabled.discard if enabled else self.disabled.add)(name)
+
+    # ------------------------------------------------------------ rules
+
+    @rule(
+        who=people,
+        room=channels,
+        setting=st.sampled_from(
+            [("slow_s", 0), ("slow_s", 9), ("announce_only", True), ("announce_only", False), ("invite_only", True), ("invite_only", False)]
+        ),
+    )
+    def set_rule(self, who, room, setting):
+        if who in self.users and room in self.members:
+            found = self.state.room(room)
+            make = lambda: ruling.set_room(self.account(who), found, *setting)  # noqa: E731
+            if self.decide(make, refused=not self.may_moderate(who, found)):
+                assert ruling.setting(found, setting[0]) == setting[1]
+
+    @rule(who=people, room=channels, mode=st.sampled_from(["all", "since_join", "none"]))
+    def set_history(self, who, room, mode):
+        if who in self.users and room in self.members:
+            found = self.state.room(room)
+            refused = not self.may_manage(who, room) or (found.private and who not in self.members[room])
+            if self.decide(lambda: ruling.set_room(self.account(who), found, "history", mode), refused=refused):
+                assert found.history == mode
+
+    @rule(who=people, whom=people, room=channels, taken_back=st.booleans())
+    def invite(self, who, whom, room, taken_back):
+        if {who, whom} <= self.users.keys() and room in self.members:
+            found, target = self.state.room(room), self.account(whom)
+            refused = not self.may_moderate(who, found)
+            if taken_back:
+                refused = refused or target.id not in found.invited
+                done = self.decide(lambda: ruling.uninvite(self.account(who), found, target), refused=refused)
+            else:
+                refused = refused or whom in self.members[room] or whom in self.banned
+                done = self.decide(lambda: ruling.invite(self.state, self.account(who), found, target, self.clock_ms), refused=refused)
+            if done:
+                assert (target.id in found.invited) is not taken_back
+
+    @rule(who=people, room=st.sampled_from([None, *ROOMS]), pattern=st.sampled_from(["spam", "*coin*"]), adding=st.booleans())
+    def filter(self, who, room, pattern, adding):
+        if who in self.users and (room is None or room in self.members):
+            found = self.state.room(room) if room is not None else None
+            may = self.may_moderate(who, found) if found is not None else self.users[who] != "member"
+            there = pattern in self.state.book.filters.get(found.id if found is not None else 0, {})
+            change = ruling.add_filter if adding else ruling.remove_filter
+            args = (self.state, self.account(who), found, pattern, *([self.clock_ms] if adding else []))
+            self.decide(lambda: change(*args), refused=not may or there == adding)
+
+    @rule(who=people, mode=st.sampled_from(["off", "accounts", "members"]))
+    def lockdown(self, who, mode):
+        if who in self.users and self.decide(
+            lambda: ruling.lock_down(self.state, self.account(who), mode), refused=self.users[who] == "member"
+        ):
+            assert self.state.book.lockdown == mode
+
+    @rule(who=people, whom=people, adding=st.booleans())
+    def ignore(self, who, whom, adding):
+        if {who, whom} <= self.users.keys():
+            a, b = self.account(who), self.account(whom)
+            refused = who == whom or (b.id in a.ignored) == adding
+            if adding:
+                self.decide(lambda: safety.ignore(self.state, a, b, self.clock_ms), refused=refused)
+            else:
+                self.decide(lambda: safety.unignore(self.state, a, b), refused=refused)
+
+    @rule(who=people, whom=people, room=channels)
+    def report(self, who, whom, room):
+        if {who, whom} <= self.users.keys() and room in self.members:
+            a, b, found = self.account(who), self.account(whom), self.state.room(room)
+            self.decide(
+                lambda: safety.report(self.state, a, found, b, None, self.clock_ms), refused=who == whom or who not in self.members[room]
+            )
 
     # ------------------------------------------------------------ sessions
 
@@ -310,8 +383,7 @@ class StateMachine(RuleBasedStateMachine):
         for room in self.members:
             found = self.state.room(room)
             owners = [account for account, role in found.members.items() if role == "owner"]
-            assert len(owners) <= 1
-            assert len(owners) == 1 or not found.members or room not in self.had_owner
+            assert len(owners) == (1 if found.members else 0)
 
     @invariant()
     def what_was_applied_is_what_was_stored(self):
