@@ -19,6 +19,9 @@ from chat.joinline import guest_invite, guest_line, guest_link, owner_line
 from chat.transport.certificates import fingerprint, make_self_signed
 
 COMMANDS = (
+    *("user list", "user add", "user passwd", "user suspend", "user unsuspend", "user role", "user sessions", "user forget"),
+    *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
+    *("invite list", "invite revoke"),
     *("serve", "start", "stop", "status", "invite", "audit verify"),
     *("config check", "config show", "config example", "connect", "send", "tail"),
 )

@@ -11,9 +11,10 @@ others said, also about the person; the topic that a channel has. With ``keep_te
 of nobody.
 """
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from chat.rooms import effects as e
@@ -44,14 +45,25 @@ def _set_suspended(db: sqlite3.Connection, x: e.SetSuspended) -> None:
     db.execute("UPDATE accounts SET suspended_ms = ?, suspended_for = ? WHERE id = ?", (x.at_ms, x.reason, x.account))
 
 
+@contextlib.contextmanager
+def _wiping(db: sqlite3.Connection) -> Iterator[None]:
+    """What is deleted inside is overwritten in the file, too, not just free to be used again."""
+    db.execute("PRAGMA secure_delete = ON")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA secure_delete = OFF")
+
+
 def _forget_account(db: sqlite3.Connection, x: e.ForgetAccount) -> None:
-    db.execute(
-        """UPDATE accounts SET name = ?, canonical = ?, skeleton = ?, password_hash = ?, color = NULL, role = 'member',
-        suspended_ms = NULL, suspended_for = NULL, forgotten_ms = ? WHERE id = ?""",
-        (x.name, x.canonical, x.skeleton, x.password_hash, x.at_ms, x.account),
-    )
-    for statement in _PERSONAL:
-        db.execute(statement, (x.account,))
+    with _wiping(db):
+        db.execute(
+            """UPDATE accounts SET name = ?, canonical = ?, skeleton = ?, password_hash = ?, color = NULL, role = 'member',
+            suspended_ms = NULL, suspended_for = NULL, forgotten_ms = ? WHERE id = ?""",
+            (x.name, x.canonical, x.skeleton, x.password_hash, x.at_ms, x.account),
+        )
+        for statement in _PERSONAL:
+            db.execute(statement, (x.account,))
     db.execute("INSERT OR REPLACE INTO erasures (account, keep_texts) VALUES (?, ?)", (x.account, x.keep_texts))
 
 
@@ -94,7 +106,8 @@ def erase_step(db: sqlite3.Connection, rows: int) -> bool:
         return False
     account, keep_texts, conv, seq = found
     end = db.execute(_STEP_END, (conv, seq, rows)).fetchone()
-    db.execute(_ERASE, (conv, seq, *(end or (LAST, LAST)), account, keep_texts))
+    with _wiping(db):
+        db.execute(_ERASE, (conv, seq, *(end or (LAST, LAST)), account, keep_texts))
     if end is None:
         db.execute("DELETE FROM erasures WHERE account = ?", (account,))
     else:
@@ -105,5 +118,6 @@ def erase_step(db: sqlite3.Connection, rows: int) -> bool:
 def trim_step(db: sqlite3.Connection, conv: int, below: int, rows: int) -> bool:
     """Delete up to *rows* of the oldest records of a conversation, those below the seq *below*. *Returns* whether some are left."""
     row = db.execute("SELECT seq FROM records WHERE conv = ? AND seq < ? ORDER BY seq LIMIT 1 OFFSET ?", (conv, below, rows)).fetchone()
-    db.execute("DELETE FROM records WHERE conv = ? AND seq < ?", (conv, below if row is None else row[0]))
+    with _wiping(db):
+        db.execute("DELETE FROM records WHERE conv = ? AND seq < ?", (conv, below if row is None else row[0]))
     return row is not None

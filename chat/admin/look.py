@@ -1,0 +1,168 @@
+"""What a command only reads, it reads beside the daemon: from the database, through a read-only connection of its own.
+
+Nothing here asks or slows the server: WAL lets a reader see one moment of the store while others write. Rows are plain dictionaries,
+times in milliseconds since 1970; people and channels have their names.
+"""
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from chat.admin.client import Refused
+from chat.config import Config
+from chat.errors import ChatError
+from chat.protocol import names
+from chat.store.migrate import newest, version_of
+from chat.store.sqlite_files import APPLICATION_ID, connect
+from chat.store.sqlite_upkeep import RETENTION
+
+BUSY_S: Final = 5.0
+Row = dict[str, Any]
+
+
+@contextlib.contextmanager
+def opened(config: Config) -> Iterator[sqlite3.Connection]:
+    """The database as it is now, for the whole block. *Raises* Refused."""
+    if not config.database.exists():
+        raise Refused(f"there is no database {config.database}; was the server ever started? (--data-dir, --config)")
+    try:
+        db = connect(config.database, busy_timeout_s=BUSY_S, read_only=True)
+    except sqlite3.Error as exc:
+        raise Refused(f"{config.database}: cannot be read: {exc}") from None
+    try:
+        if db.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+            raise Refused(f"{config.database} is no database of chat")
+        if version_of(db) != newest("sqlite"):
+            raise Refused(f"{config.database} is of another version of chat (schema {version_of(db)}); start this one once")
+        db.row_factory = _as_dict
+        db.execute("BEGIN")
+        yield db
+    except sqlite3.Error as exc:
+        raise Refused(f"{config.database}: cannot be read: {exc}") from None
+    finally:
+        db.close()
+
+
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+# ---------------------------------------------------------------- people
+
+_USERS: Final = """SELECT a.name, a.role, a.at_ms AS since,
+        CASE WHEN a.forgotten_ms IS NOT NULL THEN 'forgotten' WHEN a.suspended_ms IS NOT NULL THEN 'suspended'
+            WHEN b.account IS NOT NULL THEN 'banned' WHEN max(s.online) THEN 'online' ELSE '' END AS state,
+        coalesce(a.suspended_for, b.reason) AS reason, max(s.seen_ms) AS seen, count(s.session) AS sessions
+    FROM accounts a LEFT JOIN bans b ON b.account = a.id LEFT JOIN sessions s ON s.account = a.id
+    WHERE a.forgotten_ms IS NULL OR ?1 GROUP BY a.id ORDER BY a.canonical"""
+
+
+def users(db: sqlite3.Connection, *, forgotten: bool = False) -> list[Row]:
+    return db.execute(_USERS, (forgotten,)).fetchall()
+
+
+def account_of(db: sqlite3.Connection, raw: str) -> Row:
+    """``id`` and ``name``, by any form of the name. *Raises* Refused."""
+    with contextlib.suppress(ChatError):
+        canonical = names.user_name(raw.removeprefix("@")).canonical
+        found: Row | None = db.execute("SELECT id, name FROM accounts WHERE canonical = ?", (canonical,)).fetchone()
+        if found is not None:
+            return found
+    raise Refused(f"there is no user {raw.removeprefix('@')[:64]!r}")
+
+
+def sessions(db: sqlite3.Connection, account: int) -> list[Row]:
+    rows: list[Row] = db.execute(
+        "SELECT session, client, address, created_ms AS since, seen_ms AS seen, expires_ms AS expires, online FROM sessions"
+        " WHERE account = ? ORDER BY seen_ms DESC",
+        (account,),
+    ).fetchall()
+    return [{**row, "online": bool(row["online"])} for row in rows]
+
+
+# ---------------------------------------------------------------- channels
+
+_CHANNELS: Final = """SELECT c.name, o.name AS owner, (SELECT count(*) FROM members m WHERE m.room = c.id) AS members,
+        c.last_seq AS messages, iif(c.last_ts, c.last_ts, NULL) AS last, iif(c.private, 'private', '') AS kind, c.topic
+    FROM conversations c LEFT JOIN members om ON om.room = c.id AND om.role = 'owner' LEFT JOIN accounts o ON o.id = om.account
+    WHERE c.kind = 'room' ORDER BY c.canonical"""
+
+
+def channels(db: sqlite3.Connection) -> list[Row]:
+    return db.execute(_CHANNELS).fetchall()
+
+
+def channel_of(db: sqlite3.Connection, raw: str) -> Row:
+    """The row of `conversations`, by any form of the name. *Raises* Refused."""
+    with contextlib.suppress(ChatError):
+        canonical = names.channel_name(raw.removeprefix("#")).canonical
+        found: Row | None = db.execute("SELECT * FROM conversations WHERE canonical = ?", (canonical,)).fetchone()
+        if found is not None:
+            return found
+    raise Refused(f"there is no channel {'#' + raw.removeprefix('#')[:64]!r}")
+
+
+def channel(db: sqlite3.Connection, raw: str) -> Row:
+    """One channel with all that is set in it, and its members."""
+    room = channel_of(db, raw)
+    (kept,) = db.execute(
+        "SELECT min(seq) AS first_seq, count(*) AS records, coalesce(sum(length(CAST(body AS BLOB))), 0) AS bytes"
+        " FROM records WHERE conv = ?",
+        (room["id"],),
+    )
+    members = db.execute(
+        "SELECT a.name, m.role, m.at_ms AS since FROM members m JOIN accounts a ON a.id = m.account WHERE m.room = ? ORDER BY m.place",
+        (room["id"],),
+    ).fetchall()
+    return {
+        "name": room["name"],
+        "topic": room["topic"],
+        "private": bool(room["private"]),
+        "invite_only": bool(room["invite_only"]),
+        "announce_only": bool(room["announce_only"]),
+        "slow_s": room["slow_s"],
+        "history": room["history"],
+        "since": room["at_ms"],
+        "messages": room["last_seq"],
+        "first_seq": kept["first_seq"],
+        "kept": kept["records"],
+        "bytes": kept["bytes"],
+        "keep_ms": room["retain_ms"],
+        "keep_bytes": room["retain_bytes"],
+        "members": members,
+    }
+
+
+# ---------------------------------------------------------------- bans and invites
+
+_BANS: Final = """SELECT a.name AS user, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
+    FROM bans b JOIN accounts a ON a.id = b.account LEFT JOIN accounts o ON o.id = b.by ORDER BY b.at_ms"""
+_NETWORKS: Final = """SELECT b.network AS user, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
+    FROM address_bans b LEFT JOIN accounts o ON o.id = b.by ORDER BY b.network"""
+
+
+def bans(db: sqlite3.Connection) -> list[Row]:
+    """Of people, then of networks."""
+    return [*db.execute(_BANS).fetchall(), *db.execute(_NETWORKS).fetchall()]
+
+
+def invites(db: sqlite3.Connection) -> list[Row]:
+    return db.execute(
+        """SELECT i.code, i.role, i.uses_left AS uses, i.expires_ms AS expires, coalesce(o.name, 'server') AS by, i.at_ms AS since
+        FROM invites i LEFT JOIN accounts o ON o.id = i.by WHERE i.expires_ms IS NULL OR i.expires_ms > ? ORDER BY i.at_ms""",
+        (int(time.time() * 1000),),
+    ).fetchall()
+
+
+# ---------------------------------------------------------------- the server's retention
+
+
+def server_retention(db: sqlite3.Connection) -> Row:
+    found = db.execute("SELECT value FROM settings WHERE key = ?", (RETENTION,)).fetchone()
+    if found is None:
+        return {"keep_ms": None, "keep_bytes": None}
+    kept: Row = json.loads(found["value"])
+    return kept
