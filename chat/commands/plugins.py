@@ -125,7 +125,8 @@ class Source:
 
 
 class Plugins:
-    """*builtin* are the commands that chat comes with. *folder* is that of the files, None for none.
+    """*builtin* are the commands that chat comes with. *folder* is that of the files, None for none; *files* are further ones,
+    which must load.
 
     `registry` has all commands, `loaded` the plugins by name, `problems` why others are not loaded or not in their newest version,
     one line each by origin. ``on_loaded`` is called with each new plugin, ``on_unloaded`` with the names of the commands that are not there
@@ -133,11 +134,18 @@ class Plugins:
     """
 
     def __init__(
-        self, builtin: Registry, *, modules: Sequence[str] = (), folder: Path | None = None, entry_points: bool = False
+        self,
+        builtin: Registry,
+        *,
+        modules: Sequence[str] = (),
+        folder: Path | None = None,
+        files: Sequence[Path] = (),
+        entry_points: bool = False,
     ) -> None:
         self._builtin: Final = builtin
         self.modules = tuple(modules)
         self._folder: Final = folder
+        self._files: Final = tuple(files)
         self._entry_points: Final = entry_points
         self.registry: Registry = builtin
         self.loaded: dict[str, Plugin] = {}
@@ -239,6 +247,7 @@ class Plugins:
         if self._entry_points:
             for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
                 found[point.name] = _module(point.module, name=point.name, required=False)
+        found.update((path.stem, _file(path, required=True)) for path in self._files)
         folder = self._folder
         if folder is None or not folder.exists():
             return found
@@ -338,7 +347,7 @@ def _module(module: str, *, name: str | None = None, required: bool = True) -> S
 _STAMPS: Final[dict[str, bytes]] = {}  # what was imported, by module, as Python keeps modules: for the whole process
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path, *, required: bool = False) -> Source:
     text = b""
 
     def stamp() -> bytes:
@@ -363,7 +372,9 @@ def _file(path: Path) -> Source:
             raise
         return module
 
-    return Source(name=path.stem, origin=f"{path.parent.name}/{path.name}", file=str(path), stamp=stamp, load=load)
+    return Source(
+        name=path.stem, origin=f"{path.parent.name}/{path.name}", file=str(path), stamp=stamp, load=load, required=required
+    )
 
 
 def _read(path: Path) -> bytes:

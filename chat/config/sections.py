@@ -227,7 +227,12 @@ class Config:
     registration: Registration = key("invite", 'Who may make an account: "invite" (by join line), "open" (everybody), "closed" (nobody).')
     default_channels: tuple[str, ...] = key(("lobby",), "Channels that every new account is in.", check=_channels)
     prefix: str = key("//", "A message that begins with this is a command.", check=_prefix)
-    plugins: tuple[str, ...] = key((), "Python modules with further commands, loaded at the start.", check=_modules)
+    plugins: tuple[str, ...] = key(
+        ("chat.plugins.poll", "chat.plugins.remind", "chat.plugins.roll"),
+        "Python modules with further commands; those of chat.plugins are examples. Beside these, the files in the folder plugins inside "
+        "data_dir are loaded, and packages with entry points of the group chat.commands. reload-commands loads them anew.",
+        check=_modules,
+    )
     public_address: str = key(
         "",
         "HOST or HOST:PORT that join lines name, when it is not the address of this machine: the name in DNS, the router's address. "
