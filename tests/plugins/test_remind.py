@@ -17,7 +17,7 @@ async def test_a_reminder_comes_when_it_is_due():
         await trio.sleep(2)
         assert bob.notes == ["Reminder: tea"]
         assert (await bob.types("//reminders")).text == "you have no reminders"
-        assert (await ann.types("//reminders")).text == "1: take the cake out (in 1.97h)\n2: water the plants (in 1d)"
+        assert (await ann.types("//reminders")).text == "1: take the cake out (in 1.97h)\n2: water the plants (in 24h)"
         await trio.sleep(7200)
         assert ann.notes == ["Reminder: take the cake out"]
         await trio.sleep(86400)

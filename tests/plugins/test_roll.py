@@ -30,7 +30,7 @@ async def test_everybody_sees_what_is_rolled_in_a_channel():
         (_, one), (who, many) = room.said
         assert who == "server"
         assert re.fullmatch("ann rolls 1d6: [1-6]", one)
-        assert (match := re.fullmatch(r"bob rolls 3d6: (.+) = (\d+)", many))
+        match = re.fullmatch(r"bob rolls 3d6: (.+) = (\d+)", many)
         rolled = [int(each) for each in match[1].split(" + ")]
         assert len(rolled) == 3
         assert sum(rolled) == int(match[2])
