@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from chat.commands import channels, meta, moderation, people, rules, safety
+from chat.commands import channels, conversations, meta, moderation, people, rules, safety
 from chat.commands.context import Hasher, Surroundings
 from chat.commands.dispatch import RIGHTS, Dispatcher
 from chat.commands.plugins import PluginBroken, Plugins
@@ -15,7 +15,7 @@ __all__ = ["PluginBroken", "dispatcher", "registry"]
 def registry() -> Registry:
     """Without those of plugins."""
     commands = Registry(rights=RIGHTS)
-    for family in (meta, channels, people, moderation, rules, safety):
+    for family in (meta, channels, people, moderation, rules, safety, conversations):
         commands.add_module(family)
     return commands
 

@@ -12,7 +12,7 @@ from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms.items import Invocation
 from chat.rooms.policy import AccountRates, take
-from chat.rooms.questions import Run
+from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 
 LINE_CHARACTERS: Final = 400  # of a topic, or of the reason of a ban

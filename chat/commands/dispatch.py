@@ -1,6 +1,7 @@
 """From a line to what it does: finds the command, checks that it is enabled and allowed here, parses, calls."""
 
 from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import Any, Final
 
 import attrs
@@ -16,7 +17,7 @@ from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
 from chat.rooms import policy
 from chat.rooms.items import Done, Host, Invocation, Later
-from chat.rooms.questions import Run
+from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room
 
 log = get_logger("chat.plugins")
@@ -137,6 +138,10 @@ class Dispatcher:
             return _done(now, value(now) if plugin is None and callable(value) else value, plugin)
 
         return decide
+
+    def code(self) -> dict[CodeType, str]:
+        """The code of every command's function, and its name: to tell whose code is running."""
+        return {spec.function.__code__: spec.name for spec in self._registry}
 
     def _permit(self, invocation: Invocation) -> Permit:
         return lambda spec: refusal(spec, invocation)

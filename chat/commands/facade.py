@@ -24,7 +24,7 @@ from chat.errors import ChatError
 from chat.protocol.messages import ServerNotice
 from chat.rooms import effects as fx
 from chat.rooms.items import Host, Invocation
-from chat.rooms.questions import Run
+from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 from chat.rooms.texts import not_in, restrained
 

@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from chat.errors import ChatError
-from chat.rooms.questions import REASONS, Run
+from chat.rooms.runs import REASONS, Run
 from chat.rooms.state import Account, Room
 
 CHOICES_MAX: Final = 25
@@ -114,7 +114,7 @@ async def ask(
     finally:
         run.questions.close(question, "ended")
         run.questions.wake()
-    if question.closed == "asker_gone":  # the run is ended; its scope is, or is just being, cancelled
+    if run.ended is not None:  # its scope is cancelled: it goes no further than this
         await trio.sleep_forever()
     answers = [Answered(run.questions.person(account), value) for account, value in question.answers]
     if question.closed == "answered" or (question.closed == "timeout" and how_many != 1):

@@ -2,7 +2,7 @@
 
     run                               a signal watcher beside everything: TERM and INT drain, again = now, HUP reloads certificates
     └ open_sqlite                     closed last
-      └ SERVICES     flusher (TLS)
+      └ SERVICES     flusher (TLS) · watchdog
         └ PIPELINE     manager · committer: they end by themselves when the inbox is closed
           └ CONNECTIONS  a task each; deadline = drain_s once stopping
             └ DOORS        listeners · admin socket · ticker
@@ -35,6 +35,7 @@ from chat.log import get_logger
 from chat.store.base import StoreRefused
 from chat.store.sqlite import SqliteStore, open_sqlite
 from chat.transport.outbox import FlushSet
+from chat.watchdog import watch
 
 log = get_logger("chat.daemon")
 
@@ -110,6 +111,7 @@ async def _serve(
             stop.now = services.cancel_scope.cancel
             stop.reload = partial(reload, config, tls, parts.site)
             services.start_soon(flush.run)
+            services.start_soon(watch, parts.manager.watched())
             async with trio.open_nursery() as pipeline:
                 pipeline.start_soon(parts.committer.run)
                 await parts.manager.start()
@@ -129,6 +131,7 @@ async def _serve(
                     connections.cancel_scope.deadline = trio.current_time() + config.limits.drain_s
                     parts.services.stopping = True
                     parts.site.stop()
+                    parts.manager.stop_commands(retry_after=parts.services.retry_after())
                     for link in list(parts.services.links):
                         link.stop()
                 await parts.manager.inbox.aclose()

@@ -11,12 +11,18 @@ from chat.rooms.running import refusal_for
 
 
 def answer(desk: Desk, link: it.Connection, request: m.Answer) -> None:
-    """*Raises* ChatError not_found (over, or none of one's business), bad_request (it will not do, and the question stays open)."""
+    """*Raises* ChatError not_found (over, or none of one's business), forbidden (muted there), rate_limited, bad_request (it will not
+    do, and the question stays open)."""
     question = desk.questions.get(request.question)
     if question is None or not question.concerns(link.account, desk.state):
         raise ChatError("not_found", "there is no such question (any more)")
     if question.has_answered(link.account):
         raise ChatError("bad_request", "you have answered this question")
+    place = desk.state.rooms.get(question.place) if question.place is not None else None
+    if place is not None and place.rules is not None:
+        muted = place.rules.muted(place.conv, link.account, desk.clock.now_ms(), desk.state.name_of)
+        if muted is not None:
+            raise muted
     take(desk.rates.of(link.account).commands, desk.clock.now(), "answers")
     try:
         value = question.read(request.text)

@@ -4,7 +4,8 @@ Work that waits (hashing, reading the store) is done by the connection's own tas
 manager decides, checking again whatever may have changed meanwhile.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import CodeType
 from typing import Any, Protocol
 
 import attrs
@@ -14,7 +15,8 @@ from chat.protocol.names import Name
 from chat.rooms import effects as fx
 from chat.rooms.audience import Link
 from chat.rooms.policy import AccountRates
-from chat.rooms.questions import Questions, Run
+from chat.rooms.questions import Questions
+from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 
 
@@ -194,6 +196,7 @@ class Invocation:
     account: Account
     room: Room | None
     rates: AccountRates
+    questions: Questions
     text: str
     now: float  # monotonic seconds
     now_ms: int
@@ -235,6 +238,10 @@ class Commands(Protocol):
 
     async def run(self) -> None:
         """What plugins do by themselves, while the manager runs. Cancelled at its end."""
+        ...
+
+    def code(self) -> Mapping[CodeType, str]:
+        """The code of every command's function, and its name: to tell whose code is running."""
         ...
 
 

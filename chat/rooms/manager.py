@@ -25,6 +25,7 @@ from chat.rooms.desk import NOBODY, Clock, Desk, Handler, Settings
 from chat.rooms.policy import SMALL_ROOM
 from chat.rooms.state import Loaded, State
 from chat.session import Session
+from chat.watchdog import Watched
 
 log = get_logger("chat.rooms")
 
@@ -149,6 +150,20 @@ class Manager:
             desk.add(fx.Action(refusal=error, reply=reply))
         else:
             desk.add(fx.Action(effects=effects, reply=reply))
+
+    def stop_commands(self, *, retry_after: float) -> None:
+        """The daemon stops: end the ``async def`` commands that wait for people, and hurry the others. A plain call."""
+        self.desk.questions.stop(ChatError("shutting_down", "the server stops", retry_after=retry_after))
+
+    def watched(self) -> Watched:
+        """What the watchdog may look at, and whom it tells."""
+        desk = self.desk
+        return Watched(
+            code=desk.commands.code,
+            at_work=lambda: [run.name for run in list(desk.questions.runs)],
+            held_up=desk.questions.held_up,
+            grew=desk.questions.grew,
+        )
 
     def gone(self, link: it.Connection) -> None:
         """A connection has ended: its session is held for the resume window. A plain call, from the connection's own end."""

@@ -25,99 +25,15 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
+from chat.rooms.runs import Noted, Question, Run
 from chat.rooms.state import Account, State
 
 OPEN_MAX: Final = 16  # questions that one person's commands may have open at once
 ASKED_MAX: Final = 32  # questions that may wait for one person
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # of ids, which people type: nothing that looks like something else
 ID_LENGTH: Final = 5
-BLOCKS_KEPT: Final = 20
-
-REASONS: Final = {
-    "answered": "it has been answered",
-    "timeout": "nobody answered in time",
-    "cancelled": "it was taken back",
-    "asker_gone": "who asked is gone",
-    "target_gone": "who was asked is gone",
-    "channel_gone": "the channel is gone",
-    "command_gone": "the command was switched off or loaded anew",
-    "stopping": "the server stops",
-    "ended": "the command has ended",
-}
-
-
-@attrs.define(eq=False, kw_only=True)
-class Run:
-    """An ``async def`` command at work. ``room`` is the channel that it was given in; ``member`` whether the caller was in it then.
-
-    ``cancel`` is set by who runs it. ``ended``: what its request is answered instead of a result.
-    """
-
-    questions: "Questions"
-    name: str
-    account: int
-    session: str
-    room: int | None = None
-    member: bool = False
-    since: float = 0.0
-    ended: ChatError | None = None
-    cancel: Callable[[], None] = lambda: None
-    open: "list[Question]" = attrs.Factory(list)
-
-    def end(self, error: ChatError, reason: str = "ended") -> None:
-        """End it at once: its questions are closed with *reason*, its request is answered with *error*. Idempotent."""
-        if self.ended is None:
-            self.ended = error
-        for question in list(self.open):
-            self.questions.close(question, reason)
-        self.cancel()
-
-
-@attrs.define(eq=False, kw_only=True)
-class Question:
-    """Asked of one person (``account``), of a channel's members (``room``), or of everybody (neither).
-
-    ``place`` is the channel that it is shown in. ``read`` makes a value of what was typed: *Raises* ChatError. ``settled`` is called
-    when it is over: ``closed`` says why, ``answers`` are (account, value) as they came. ``how_many`` None: as many as come.
-    """
-
-    id: str
-    run: Run
-    text: str
-    until: float
-    read: Callable[[str], Any]
-    settled: Callable[[], None]
-    account: int | None = None
-    room: int | None = None
-    place: int | None = None
-    choices: tuple[str, ...] | None = None
-    how_many: int | None = 1
-    answers: list[tuple[int, Any]] = attrs.Factory(list)
-    closed: str | None = None
-    rests_on: tuple[Hashable, ...] = ()
-
-    def concerns(self, account: int, state: State) -> bool:
-        """May *account* answer it, as far as who was asked goes?"""
-        if self.account is not None:
-            return account == self.account
-        if self.room is not None:
-            room = state.rooms.get(self.room)
-            return room is not None and account in room.members
-        return True
-
-    def has_answered(self, account: int) -> bool:
-        """Of many, each is asked once."""
-        return self.account is None and any(account == who for who, _ in self.answers)
-
-
-@attrs.frozen
-class Blocked:
-    """A command held up everybody: how often, for how long at worst, and where it stood when somebody looked."""
-
-    name: str
-    times: int
-    worst_s: float
-    where: str
+STOP_S: Final = 1.0
+NOTED_MAX: Final = 20  # commands of which something is remembered
 
 
 class Questions:
@@ -141,7 +57,7 @@ class Questions:
         self.wake: Final = wake
         self.usual_s: Final = usual_s  # the timeout of a question that does not say
         self.runs: Final[dict[Run, None]] = {}  # in the order of their start
-        self.blocked: Final[dict[str, Blocked]] = {}
+        self.noted: Final[dict[str, Noted]] = {}  # the latest last
         self._by_id: Final[dict[str, Question]] = {}
         self._by: Final[dict[Hashable, dict[Question, None]]] = {}
         self.live = False
@@ -175,11 +91,17 @@ class Questions:
         """Commands were switched off (in one *room*, or everywhere) or loaded anew: end those that run."""
         for run in [run for run in self.runs if run.name in names and room in (None, run.room)]:
             run.end(error, "command_gone")
+        self.wake()
 
     def stop(self, error: ChatError) -> None:
-        """The server stops: nobody waits for a person any more. A command that waits for none is left to finish."""
-        for run in [run for run in self.runs if run.open]:
-            run.end(error, "stopping")
+        """The server stops: nobody waits for a person any more, and whatever else a command does may take `STOP_S`."""
+        for run in list(self.runs):
+            if run.open:
+                run.end(error, "stopping")
+            else:
+                run.late = error
+                run.hurry(STOP_S)
+        self.wake()
 
     # ------------------------------------------------------------ questions
 
@@ -396,13 +318,21 @@ class Questions:
 
     # ------------------------------------------------------------ what the watchdog saw
 
-    def blocks(self, name: str, seconds: float, where: str) -> None:
-        """A command held up the loop for *seconds*. Kept for ``//questions``."""
-        before = self.blocked.pop(name, None)
-        times, worst_s = (before.times + 1, max(before.worst_s, seconds)) if before is not None else (1, seconds)
-        self.blocked[name] = Blocked(name, times, worst_s, where)
-        while len(self.blocked) > BLOCKS_KEPT:
-            del self.blocked[next(iter(self.blocked))]
+    def held_up(self, name: str, seconds: float, where: str) -> None:
+        """A command held up the loop. Kept for ``//questions``."""
+        before = self.noted.get(name) or Noted(name=name)
+        self._note(attrs.evolve(before, times=before.times + 1, worst_s=max(before.worst_s, seconds), where=where))
+
+    def grew(self, name: str, grown_bytes: int) -> None:
+        """The memory grew while a command was at work."""
+        before = self.noted.get(name) or Noted(name=name)
+        self._note(attrs.evolve(before, grown_bytes=before.grown_bytes + grown_bytes))
+
+    def _note(self, noted: Noted) -> None:
+        self.noted.pop(noted.name, None)
+        self.noted[noted.name] = noted
+        while len(self.noted) > NOTED_MAX:
+            del self.noted[next(iter(self.noted))]
 
 
 def _session_ended() -> ChatError:

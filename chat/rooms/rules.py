@@ -62,9 +62,8 @@ class Rules:
 
         ``now`` is monotonic seconds, ``now_ms`` milliseconds since 1970. Every refusal says whose rule it is, and when it ends if it does.
         """
-        mute = self.mutes.get(account)
-        if mute is not None and not mute.over(now_ms):
-            return _muted(conv, mute, now_ms, name_of)
+        if (muted := self.muted(conv, account, now_ms, name_of)) is not None:
+            return muted
         if self.server_filter is not None and not admin and (rule := self.server_filter.find(text)) is not None:
             return refused_everywhere(rule)
         if moderates:
@@ -81,6 +80,11 @@ class Rules:
                 return ChatError("rate_limited", f"{conv} is in slow mode ({pace}); wait {left_s:.1f} s", retry_after=left_s)
             self.sent[account] = now
         return None
+
+    def muted(self, conv: str, account: int, now_ms: int, name_of: Callable[[int], str]) -> ChatError | None:
+        """The refusal for who is muted in *conv*; None for who is not."""
+        mute = self.mutes.get(account)
+        return _muted(conv, mute, now_ms, name_of) if mute is not None and not mute.over(now_ms) else None
 
     def give_back(self, account: int) -> None:
         """What was let through came to nothing. (The text before it is longer ago than slow mode asks: it need not be known.)"""

@@ -9,13 +9,14 @@ and one that takes all memory takes it from everybody. Who installs a plugin tru
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
 
 from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
-from chat.rooms.questions import Run
+from chat.rooms.runs import Run
 
 log = get_logger("chat.commands")
 T = TypeVar("T")
@@ -46,10 +47,12 @@ async def perform(run: Run, body: Callable[[], Awaitable[T]], limit_s: float) ->
     try:
         with trio.CancelScope(deadline=trio.current_time() + limit_s) as scope:
             run.cancel = scope.cancel
+            run.hurry = partial(_hurry, scope)
             async with trio.open_nursery() as own:
                 own.start_soon(guarded)
     finally:
         run.cancel = _nothing
+        run.hurry = partial(_hurry, trio.CancelScope())
     if run.ended is not None:
         raise run.ended
     if failures:
@@ -57,6 +60,8 @@ async def perform(run: Run, body: Callable[[], Awaitable[T]], limit_s: float) ->
     if results:
         return results[0]
     if trio.current_time() >= scope.deadline:
+        if run.late is not None:
+            raise run.late
         log.warning("command_too_long", command=run.name, limit_s=limit_s)
         raise ChatError("timeout", f"{run.name} took longer than {limit_s:g} s, and was ended")
     raise refusal_for(run.name, RuntimeError("the command cancelled itself"))
@@ -72,6 +77,10 @@ def refusal_for(name: str, bug: BaseException) -> ChatError:
     error_id = new_error_id()
     log.error("command_failed", command=name[:64], error_id=error_id, exc_info=bug)
     return ChatError("internal_error", f"the command failed; the server's log has it as {error_id}")
+
+
+def _hurry(scope: trio.CancelScope, seconds: float) -> None:
+    scope.deadline = min(scope.deadline, trio.current_time() + seconds)
 
 
 def _nothing() -> None:

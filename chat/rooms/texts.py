@@ -15,8 +15,8 @@ from chat.rooms.audience import Reply
 from chat.rooms.cids import Key
 from chat.rooms.desk import Desk, Handler, digest
 from chat.rooms.policy import may, take
-from chat.rooms.questions import Run
 from chat.rooms.running import perform, refusal_for
+from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State, unseen
 
 RESULT_BYTES: Final = 256 * 1024  # of a command's answer: as much as a page of history
@@ -284,7 +284,14 @@ def invocation(desk: Desk, link: it.Connection, channel: str | None, text: str) 
         room = desk.state.find_room(channel, link.account)
     rates = desk.rates.of(link.account)
     return it.Invocation(
-        state=desk.state, account=desk.who(link), room=room, rates=rates, text=text, now=desk.clock.now(), now_ms=desk.clock.now_ms()
+        state=desk.state,
+        account=desk.who(link),
+        room=room,
+        rates=rates,
+        questions=desk.questions,
+        text=text,
+        now=desk.clock.now(),
+        now_ms=desk.clock.now_ms(),
     )
 
 

@@ -28,9 +28,9 @@ class Talk:
 
     async def settle(self):
         """Until everything that can go on by itself has."""
-        await self.house.settle()
-        await trio.testing.wait_all_tasks_blocked()
-        await self.house.settle()
+        for _ in range(3):
+            await self.house.settle()
+            await trio.testing.wait_all_tasks_blocked()
 
     def person(self, name):
         return self.house.register(name)
