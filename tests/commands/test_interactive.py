@@ -374,7 +374,7 @@ async def test_who_joins_a_channel_meanwhile_is_asked_too():
         talk.touched = {"members", "records", "conversations"}
         ann, bob = talk.person("ann"), talk.person("bob")
         room = talk.house.state.room("lobby")
-        talk.house.do(d.leave(talk.house.state, talk.house.account(bob), room))
+        talk.house.do(d.leave(talk.house.state, talk.house.account(bob), room, talk.house.now_ms))
         id = await talk.call(ann, "first")
         assert not talk.asked(bob)
         await carry_out(talk, *d.join(talk.house.state, talk.house.account(bob), room, talk.house.now_ms))
