@@ -189,7 +189,7 @@ class Worker:
             member.sent += 1
             text = f"b{member.index}.{member.sent}.{stamp}|"
             text += self.filler[: work["payload"] - len(text)]
-            cid = f"{self.spec['run']}-{member.sent}"
+            cid = f"{int(now * 1000):011x}-{member.sent}"  # the time first, as the bundled clients do
             frames.append(wire.frame(f'{{"type":"send","id":{member.sent},"cid":"{cid}",{where},"text":"{text}"}}'.encode()))
         if self.window[0] <= now < self.window[1]:
             self.sent_in_window += count

@@ -30,6 +30,8 @@ from chat.store.sqlite_effects import purge
 from chat.store.sqlite_files import connect
 from chat.store.sqlite_upkeep import erase_step, trim_step
 
+NO_CID: Final = ("", 0)  # before all of them, and after
+LAST_CID: Final = ("~", 0)
 SPACE_CHECK_S: Final = 0.1
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ class SqliteWriter:
         self._space_checked_s = float("-inf")
         self._free_bytes = 0
         self._sick = False  # the connection saw an I/O error or worse: it is opened anew before its next use
-        self._scanned = (-1, "")  # how far tidy's pass over the cids is
+        self._scanned = NO_CID  # how far tidy's pass over the cids is
         self._db = self._connect()
 
     def load(self) -> Snapshot:
@@ -180,16 +182,16 @@ class SqliteWriter:
     def _tidy(self, cids_before_ms: int, rows: int) -> bool:
         if self._erase(rows) or sqlite_rules.forget(self._db, self._now_ms(), rows):
             return True
-        if self._scanned == (-1, ""):
+        if self._scanned == NO_CID:
             self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))
         end = self._db.execute(
-            "SELECT account, cid FROM cids WHERE (account, cid) > (?, ?) ORDER BY account, cid LIMIT 1 OFFSET ?", (*self._scanned, rows - 1)
+            "SELECT cid, account FROM cids WHERE (cid, account) > (?, ?) ORDER BY cid, account LIMIT 1 OFFSET ?", (*self._scanned, rows - 1)
         ).fetchone()
         self._db.execute(
-            "DELETE FROM cids WHERE (account, cid) > (?, ?) AND (account, cid) <= (?, ?) AND ts < ?",
-            (*self._scanned, *(end or (2**63 - 1, "")), cids_before_ms),
+            "DELETE FROM cids WHERE (cid, account) > (?, ?) AND (cid, account) <= (?, ?) AND ts < ?",
+            (*self._scanned, *(end or LAST_CID), cids_before_ms),
         )
-        self._scanned = end or (-1, "")
+        self._scanned = end or NO_CID
         return end is not None
 
 

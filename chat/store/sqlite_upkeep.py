@@ -8,7 +8,7 @@ one pass over all of them, in steps (`erase_step`), finds what the person said. 
 texts and topics that the person wrote (the record and its seq stay, empty); reasons given about the person, in the channels and in the
 moderation log, there with their salt: the chain of hashes holds. *What stays*: that an account with this number was there and when; what
 others said, also about the person; the topic that a channel has. With ``keep_texts`` what the person said stays too, under the name
-of nobody.
+of nobody. What its retries would get (a cid, the hash of a text, the result of a command) ages out within a week, as everybody's.
 """
 
 import contextlib
@@ -34,7 +34,6 @@ _PERSONAL: Final = (
     "DELETE FROM ignores WHERE account = ?1 OR ignored = ?1",
     "DELETE FROM reports WHERE by = ?1 OR target = ?1",
     "DELETE FROM command_history WHERE account = ?1",
-    "DELETE FROM cids WHERE account = ?1",
     "UPDATE audit SET reason = NULL, before = NULL, after = NULL, salt = NULL WHERE target = ?1 AND salt IS NOT NULL",
     "INSERT OR IGNORE INTO purges SELECT id FROM conversations WHERE low = ?1 AND high = ?1",  # notes to oneself
     "DELETE FROM conversations WHERE low = ?1 AND high = ?1",

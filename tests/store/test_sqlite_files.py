@@ -229,3 +229,13 @@ async def test_an_older_database_is_brought_up_and_keeps_everything(data, monkey
     async with open_sqlite(data, min_free_bytes=0) as store:
         assert len(store.writer.load().accounts) == 4
         assert seqs(store.writer.commit([say("after")])) == [[101]]
+
+
+def test_what_the_first_schema_knows_of_cids_is_known_after_the_second(tmp_path):
+    db = sqlite3.connect(tmp_path / "x", isolation_level=None)
+    migrate.migrate_sqlite(db, to=1)
+    row = (7, "a-cid", b"digest", 5, 1, "epoch", 3, b"result")
+    db.execute("INSERT INTO cids (account, cid, digest, ts, conv, epoch, seq, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    migrate.migrate_sqlite(db)
+    assert db.execute("SELECT account, cid, digest, ts, conv, epoch, seq, result FROM cids").fetchall() == [row]
+    db.close()
