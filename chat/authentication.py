@@ -18,8 +18,10 @@ from chat.colors import parse_color
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.protocol import names
-from chat.rooms import decisions
+from chat.rooms import bans, decisions
 from chat.rooms import items as it
+from chat.rooms.refusals import complete
+from chat.rooms.state import Account
 
 if TYPE_CHECKING:
     from chat.connection import Connection
@@ -37,6 +39,7 @@ class Guard:
 async def register(conn: "Connection", request: m.Register) -> None:
     """*Raises* ChatError bad_name, bad_request (password, colour), forbidden, name_taken, rate_limited, busy."""
     services, desk = conn.services, conn.services.manager.desk
+    _check_address(conn, None)
     name = names.user_name(request.username)
     accounts.password_bytes(request.password)
     color = parse_color(request.color) if request.color is not None else None
@@ -55,6 +58,7 @@ async def register(conn: "Connection", request: m.Register) -> None:
 async def log_in(conn: "Connection", request: m.Login) -> None:
     """*Raises* ChatError unauthorized (the same for a wrong name and a wrong password), rate_limited, busy."""
     services = conn.services
+    _check_address(conn, services.manager.desk.state.account(request.username))
     try:
         canonical = names.user_name(request.username).canonical
     except ChatError:
@@ -77,6 +81,7 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
     row = await services.store.session_by_token(token_hash)
     if row is None or row.expires_ms <= services.manager.desk.clock.now_ms():
         raise ChatError("unauthorized", "this session has ended; log in again")
+    _check_address(conn, services.manager.desk.state.accounts.get(row.account))
     if row.token == "stale":
         await conn.ask(it.TokenReused(account=row.account, session=row.session))
         raise ChatError("unauthorized", "this token was used before; the session was ended, log in again")
@@ -84,6 +89,15 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
     await _open(conn, it.ResumeVerified(id=request.id, account=row.account, session=row.session, token_hash=token_hash))
     if conn.refused == "unauthorized":  # the token went stale between the look-up and the commit
         await conn.ask(it.TokenReused(account=row.account, session=row.session))
+
+
+def _check_address(conn: "Connection", account: Account | None) -> None:
+    """Before anything is hashed; the manager asks again. *Raises* ChatError forbidden, with all that there is to say."""
+    desk = conn.services.manager.desk
+    try:
+        bans.check_address(desk.state, conn.host, account, desk.clock.now_ms())
+    except ChatError as error:
+        raise complete(desk.state, error, 0) from None
 
 
 async def _open(conn: "Connection", item: it.Registration | it.LoginVerified | it.ResumeVerified) -> None:

@@ -5,7 +5,7 @@
 An ``OSError`` is the world's and is left alone.
 """
 
-from typing import Final
+from typing import Any, Final
 
 CODES: Final = frozenset(
     """bad_request too_large unsupported unauthorized forbidden not_found name_taken bad_name cid_conflict offset_conflict
@@ -17,8 +17,11 @@ CODES: Final = frozenset(
 class ChatError(Exception):
     """A refusal that the peer is told: *code* is from `CODES`, *message* is for a person, *retry_after* is in seconds.
 
-    rate_limited, busy and shutting_down always carry *retry_after*.
+    rate_limited, busy and shutting_down always carry *retry_after*. ``why`` is the rule that a refusal rests on, where the server knows
+    one (`chat.rooms.refusals.Why`); it is not sent.
     """
+
+    why: Any = None
 
     def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
         assert code in CODES, code

@@ -13,7 +13,8 @@ A command's parameters after the first (the context) are its arguments, in order
     Secret                    one word that no log and no history should keep
     Rest (or *rest: str)      all the remaining text as it was typed, line breaks and quotation marks too; the last argument
 
-``| None`` changes nothing, a default makes an argument optional. "@bob" is a user and "#lobby" a channel, with or without the sigil.
+``| None`` changes nothing, a default makes an argument optional. An optional Duration before a Rest may be left out: "ban bob spam" is
+"ban bob 2h spam" without an end. "@bob" is a user and "#lobby" a channel, with or without the sigil.
 
 Parsing is one pass, with no more words than arguments cut off, so its time is linear in the text. Nothing is resolved before the
 number of arguments is right.
@@ -78,6 +79,7 @@ class Argument:
     required: bool
     rest: bool = False
     secret: bool = False
+    default: Any = attrs.field(default=None, repr=False)  # of one that may be left out before others
 
     def __str__(self) -> str:
         return f"<{self.name}>" if self.required else f"({self.name})"
@@ -225,6 +227,7 @@ def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
         required=not variadic and parameter.default is inspect.Parameter.empty,
         rest=kind.name == TEXT.name,
         secret=SECRET in extras,
+        default=None if parameter.default is inspect.Parameter.empty else parameter.default,
     )
 
 
@@ -302,17 +305,22 @@ def bind(arguments: Sequence[Argument], text: str, resolver: Resolver) -> dict[s
 
     *Raises* ArgumentProblem, or the resolver's ChatError.
     """
-    words: list[str] = []
+    words: list[str | None] = []  # None: left out, though more follow
     at = 0
-    for argument in arguments:
+    for place, argument in enumerate(arguments):
         if argument.rest:
             at = _end(_SPACE, text, at)
             word, at = text[at:] or None, len(text)
         else:
+            start = at
             word, at = cut_word(text, at)
         if word is None:
             break
-        words.append(word)
+        if _may_be_left_out(arguments, place) and not _DURATION.fullmatch(word.lower()):
+            words.append(None)
+            at = start
+        else:
+            words.append(word)
     missing = [argument for argument in arguments[len(words) :] if argument.required]
     if missing:
         raise ArgumentProblem(f"{' and '.join(map(str, missing))} {'is' if len(missing) == 1 else 'are'} missing")
@@ -321,11 +329,20 @@ def bind(arguments: Sequence[Argument], text: str, resolver: Resolver) -> dict[s
         raise ArgumentProblem(f"{shown(text[at:])} is too much")
     values: dict[str, Any] = {}
     for argument, word in zip(arguments, words, strict=False):
+        if word is None:
+            values[argument.parameter] = argument.default
+            continue
         try:
             values[argument.parameter] = argument.kind.read(word, resolver)
         except ArgumentProblem as problem:
             raise ArgumentProblem(f"{argument}: {problem}") from None
     return values
+
+
+def _may_be_left_out(arguments: Sequence[Argument], place: int) -> bool:
+    """An optional duration, and the rest of the text behind it."""
+    argument = arguments[place]
+    return not argument.required and argument.kind.name == DURATION.name and place + 1 < len(arguments) and arguments[place + 1].rest
 
 
 def shown(word: str) -> str:

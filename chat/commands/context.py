@@ -1,6 +1,6 @@
 """What a command sees of the server: who asks, where, the state to look at, and a way to change it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -10,6 +10,7 @@ from chat.commands.plugins import Plugins
 from chat.commands.registry import Registry
 from chat.errors import ChatError
 from chat.rooms import effects as fx
+from chat.rooms.audit import Entry
 from chat.rooms.items import Invocation
 from chat.rooms.policy import AccountRates, take
 from chat.rooms.runs import Run
@@ -26,6 +27,28 @@ class Hasher(Protocol):
     async def verify(self, password_hash: str | None, password: str) -> bool: ...
 
 
+class Records(Protocol):
+    """`chat.store.base.Store`: what commands read from it. Both wait for it, and *raise* ChatError storage_unavailable."""
+
+    async def audit(
+        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+    ) -> list[Entry]: ...
+
+    async def seen(self, since_ms: int) -> Sequence[Any]: ...
+
+
+class NoRecords:
+    """Where there is no store."""
+
+    async def audit(
+        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+    ) -> list[Entry]:
+        return []
+
+    async def seen(self, since_ms: int) -> Sequence[Any]:
+        return []
+
+
 @attrs.frozen(kw_only=True)
 class Surroundings:
     """What is the same for all commands of a server."""
@@ -34,6 +57,7 @@ class Surroundings:
     passwords: Hasher
     prefix: str
     default_channels: tuple[str, ...]
+    records: Records = attrs.Factory(NoRecords)
 
     @property
     def registry(self) -> Registry:

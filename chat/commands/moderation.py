@@ -1,4 +1,4 @@
-"""Commands of those who look after the server: bans, roles, and which commands there are."""
+"""Commands of those who look after the server: roles, and which commands there are. Bans are in `chat.commands.sanctions`."""
 
 from typing import get_args
 
@@ -11,34 +11,6 @@ from chat.rooms import policy
 from chat.rooms.decisions import ChannelPerm
 
 ALWAYS = frozenset({"help", "enable-command", "disable-command"})  # switching these off would lock everybody out
-
-
-@command(needs="ban")
-def ban(ctx: Context, username: User, reason: Rest = "") -> str:
-    """Ban somebody from the server: every session ends at once, and no login is let in."""
-    why = ctx.line(reason, "a reason")
-    ctx.do(d.ban(ctx.state, ctx.account, username, why or None, ctx.now_ms))
-    return f"banned {username.name}" + (f" ({why})" if why else "")
-
-
-@command(needs="ban")
-def unban(ctx: Context, username: User) -> str:
-    """Lift a ban."""
-    ctx.do(d.unban(ctx.state, ctx.account, username, ctx.around.default_channels, ctx.now_ms))
-    return f"{username.name} may come back"
-
-
-@command(needs="ban")
-def banned_users(ctx: Context) -> Answer:
-    """List who is banned, by whom and why."""
-    banned = sorted((ctx.state.accounts[account] for account in ctx.state.banned), key=lambda account: account.canonical)
-    lines, data = [], []
-    for account in banned:
-        if account.ban is not None:
-            by, reason = ctx.state.name_of(account.ban.by), account.ban.reason
-            lines.append(f"{account.name}, by {by}" + (f": {reason}" if reason else ""))
-            data.append({"user": account.name, "by": by, "reason": reason, "at": account.ban.at_ms})
-    return Answer("\n".join(lines) or "nobody is banned", data)
 
 
 @command(needs="broadcast")

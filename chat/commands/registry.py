@@ -208,7 +208,7 @@ class Registry:
 
         *Raises* ChatError not_found (an unknown command), the *permit*'s refusal, `CommandUsageError`, or the resolver's.
         """
-        words = text.split(maxsplit=1)
+        words = self._words(text)
         if not words:
             raise ChatError("bad_request", "a command has a name; help lists them")
         spec = self.find(words[0], permit)
@@ -218,6 +218,15 @@ class Registry:
             return Call(spec=spec, arguments=bind(spec.arguments, words[1] if len(words) == 2 else "", resolver))
         except ArgumentProblem as problem:
             raise CommandUsageError(str(problem), spec.usage) from None
+
+    def _words(self, text: str) -> list[str]:
+        """The command's name and its arguments. "ban --preview bob" is ban-preview, where there is such a command."""
+        words = text.split(maxsplit=1)
+        if len(words) == 2 and words[1].startswith("--"):
+            option, *rest = words[1].split(maxsplit=1)
+            if self.get(name := f"{words[0]}-{option[2:]}"):
+                return [name, *rest]
+        return words
 
     def refusal(self, spec: CommandSpec, *, held: str | None, in_channel: bool) -> ChatError | None:
         """A permit's usual answer where *rights* are a ladder: *held* is the highest right that the person has there, None for none."""

@@ -83,6 +83,7 @@ class Parts:
                 plugins=config.plugins,
                 folder=config.data_dir / "plugins",
                 entry_points=True,
+                records=store,
             )
         except builtin.PluginBroken as broken:
             raise StartRefused(" ".join(str(broken).split())) from broken

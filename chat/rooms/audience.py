@@ -83,7 +83,7 @@ class Hooks:
     flush: Callable[[], None]
     name_of: Callable[[int], str]
     is_online: Callable[[int], bool]
-    close_sessions: Callable[[fx.CloseSessions], None]
+    close_sessions: Callable[[fx.CloseSessions | fx.CloseNetwork], None]
     refuse_retry: Callable[[fx.Action], ChatError | None]  # a known cid comes too often
     record: Callable[[str, fx.Placed], None] | None = None  # the message log; the conversation's name as in ``#channel``
 

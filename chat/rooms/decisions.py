@@ -6,7 +6,7 @@ the protocol and commands come to the same functions, so that both have the same
 
 import secrets
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from chat.errors import ChatError
 from chat.protocol import names
@@ -14,7 +14,10 @@ from chat.protocol.messages import ServerNotice
 from chat.rooms import audit
 from chat.rooms import effects as fx
 from chat.rooms import rule_effects as rx
-from chat.rooms.policy import SERVER_LADDER, SMALL_ROOM, outranks, require
+from chat.rooms.bans import banned, check_may_join
+from chat.rooms.policy import SERVER_LADDER, SMALL_ROOM, require, require_above
+from chat.rooms.refusals import complete
+from chat.rooms.sanctions import Sanction, moment
 from chat.rooms.state import Account, Room, State
 
 ChannelPerm = Literal["owner", "moderator", "member"]
@@ -88,15 +91,17 @@ def register(
     ]
     if invite is not None:
         effects.append(fx.UseInvite(code=invite))
-    effects += _into_default_channels(state, account, role, default_channels, now_ms)
+    effects += into_default_channels(state, account, role, default_channels, now_ms)
     return account, effects
 
 
-def _into_default_channels(
+def into_default_channels(
     state: State, account: int, role: fx.ServerRole, default_channels: Sequence[str], now_ms: int
 ) -> list[fx.Effect]:
     effects: list[fx.Effect] = []
-    for room in (room for room in map(state.room, default_channels) if room is not None and account not in room.members):
+    for room in map(state.room, default_channels):
+        if room is None or account in room.members or account in room.bans:
+            continue
         owner = room.owner
         owns = owner is None or role == "owner"
         effects.append(fx.PutMember(room=room.id, account=account, role="owner" if owns else "member", at_ms=now_ms))
@@ -164,6 +169,7 @@ def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]
     """
     if who.id in room.members:
         return []
+    check_may_join(state, room, who.id, now_ms)
     role: fx.RoomRole = "owner" if room.owner is None else "member"
     effects: list[fx.Effect] = [fx.PutMember(room=room.id, account=who.id, role=role, at_ms=now_ms)]
     if who.id in room.invited:
@@ -249,42 +255,61 @@ def set_server_role(state: State, who: Account, target: Account, role: fx.Server
     return [logged, fx.SetServerRole(account=target.id, role=role)]
 
 
-def ban(state: State, who: Account, target: Account, reason: str | None, now_ms: int) -> list[fx.Effect]:
-    """Off the server: out of every channel (what it owned goes to the longest-serving of the highest role), every session ended."""
+def ban(state: State, who: Account, target: Account, reason: str | None, now_ms: int, until_ms: int | None = None) -> list[fx.Effect]:
+    """Off the server: out of every channel (what it owned goes to the longest-serving of the highest role), every session ended.
+
+    ``until_ms`` None: until somebody lifts it. Who is banned already is banned anew, with another end or reason.
+    """
     require("ban", who)
-    if target.id == who.id:
-        raise ChatError("forbidden", "you cannot ban yourself")
-    if not outranks(who, target):
-        raise ChatError("forbidden", f"{target.name} is {_article(target.role)}: only somebody above may ban them")
+    require_above(who, target, None, "ban")
+    before: dict[str, object] = {
+        "channels": {state.rooms[room].name: state.rooms[room].members[target.id] for room in sorted(target.rooms)}
+    }
     if target.ban is not None:
-        raise ChatError("bad_request", f"{target.name} is banned already{_because(target.ban.reason)}")
-    channels = {state.rooms[room].name: state.rooms[room].members[target.id] for room in sorted(target.rooms)}
+        before |= {"by": target.ban.by, "until": target.ban.until_ms, "reason": target.ban.reason}
     effects: list[fx.Effect] = [
-        audit.entry(who.id, "ban", target=target.id, reason=reason, before={"channels": channels}, after={"until": None}),
-        fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=None, reason=reason),
+        audit.entry(who.id, "ban", target=target.id, reason=reason, before=before, after={"until": until_ms}),
+        fx.PutBan(account=target.id, by=who.id, at_ms=now_ms, until_ms=until_ms, reason=reason),
     ]
+    body: dict[str, object] = {"user": target.id, "by": who.id}
+    if until_ms is not None:
+        body["until"] = until_ms
+    if reason:
+        body["reason"] = reason
+    told = removed_because("banned", who.name, until_ms, reason)
     for room in (state.rooms[room] for room in sorted(target.rooms)):
-        effects += _expel(state, room, target.id, who.id, reason, now_ms)
+        effects += expel(state, room, target.id, "banned", told, body, now_ms)
+    ban = Sanction(by=who.id, at_ms=now_ms, until_ms=until_ms, reason=reason)
+    refusal = complete(state, banned(state, "you were banned from this server", "ban", ban, now_ms), target.id)
+    effects.append(fx.Tell(account=target.id, message=ServerNotice(text=refusal.message, level="warning")))
     return effects + revoke_sessions(state, target, None)
 
 
-def _expel(state: State, room: Room, target: int, by: int, reason: str | None, now_ms: int) -> list[fx.Effect]:
-    effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=target, reason="banned")]
-    body: dict[str, object] = {"user": target, "by": by}
-    if reason:
-        body["reason"] = reason
-    effects.append(fx.Append(conv=room.id, kind="banned", author=by, body=body))
-    return effects + succession(state, room, target, now_ms)
+def expel(state: State, room: Room, target: int, kind: str, told: str, body: dict[str, Any], now_ms: int) -> list[fx.Effect]:
+    """Out of *room*, with a record of *kind*; *told* to the person. An owner is succeeded."""
+    return [
+        fx.DropMember(room=room.id, account=target, reason=told),
+        fx.Append(conv=room.id, kind=kind, author=body["by"], body=body),
+        *succession(state, room, target, now_ms),
+    ]
 
 
-def unban(state: State, who: Account, target: Account, default_channels: Sequence[str], now_ms: int) -> list[fx.Effect]:
+def removed_because(what: str, by: str, until_ms: int | None, reason: str | None) -> str:
+    """Why somebody is a member no more, in words for that person: "banned by root until 2026-11-22 23:10 UTC: spam"."""
+    until = f" until {moment(until_ms)}" if until_ms is not None else ""
+    return f"{what} by {by}{until}" + (f": {reason}" if reason else "")
+
+
+def unban(
+    state: State, who: Account, target: Account, default_channels: Sequence[str], now_ms: int, reason: str | None = None
+) -> list[fx.Effect]:
     """Lift a ban; the account is in the default channels again, and joins others by itself."""
     require("ban", who)
     if target.ban is None:
         raise ChatError("bad_request", f"{target.name} is not banned")
     was = {"by": target.ban.by, "until": target.ban.until_ms, "reason": target.ban.reason}
-    logged = audit.entry(who.id, "unban", target=target.id, before=was)
-    return [logged, fx.DropBan(account=target.id), *_into_default_channels(state, target.id, target.role, default_channels, now_ms)]
+    logged = audit.entry(who.id, "unban", target=target.id, reason=reason, before=was)
+    return [logged, fx.DropBan(account=target.id), *into_default_channels(state, target.id, target.role, default_channels, now_ms)]
 
 
 def set_command_enabled(state: State, who: Account, name: str, enabled: bool) -> list[fx.Effect]:
@@ -299,19 +324,3 @@ def broadcast(who: Account, text: str) -> list[fx.Effect]:
     """A word from the server to everybody online; not stored."""
     require("broadcast", who)
     return [audit.entry(who.id, "broadcast", after={"text": text}), fx.Tell(account=None, message=ServerNotice(text=text))]
-
-
-def check_not_banned(account: Account) -> None:
-    """*Raises* ChatError forbidden: banned and why, suspended, or nobody's any more."""
-    if account.suspended or account.forgotten:
-        raise ChatError("forbidden", "this account is suspended; ask an admin of this server")
-    if account.ban is not None:
-        raise ChatError("forbidden", f"this account is banned{_because(account.ban.reason)}; ask an admin of this server")
-
-
-def _because(reason: str | None) -> str:
-    return f" ({reason})" if reason else ""
-
-
-def _article(role: str) -> str:
-    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"

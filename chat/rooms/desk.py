@@ -22,6 +22,7 @@ from chat.rooms.audience import Reply
 from chat.rooms.cids import FreshCids, Key
 from chat.rooms.policy import RateLimits, Rates, take
 from chat.rooms.questions import Questions
+from chat.rooms.refusals import Refusals, complete
 from chat.rooms.router import Router
 from chat.rooms.state import Account, State
 from chat.session import Session
@@ -60,6 +61,7 @@ class Desk:
         self.state = State()
         self.rates: Final = Rates(settings.rates)
         self.sessions: Final[dict[str, Session]] = {}
+        self.refusals: Final = Refusals()
         self.router: Router  # set by who builds both: they know each other
         self.inbox: trio.MemorySendChannel[tuple[it.Connection | None, list[Any]]]  # set by the manager
         self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
@@ -101,10 +103,17 @@ class Desk:
                     self.state.apply(effect)
             if self.questions.live:
                 self.questions.follow(action.effects)
+        elif action.reply is not None:
+            self._note(action, action.refusal, action.reply)
         self.actions.append(action)
 
     def _tell(self, effects: list[fx.Effect]) -> None:
         self.add(fx.Action(effects=tuple(effects)))
+
+    def _note(self, action: fx.Action, refusal: ChatError, reply: Reply) -> None:
+        account = reply.link.account
+        action.refusal = complete(self.state, refusal, account)
+        self.refusals.note(account, action.refusal, reply.conv, self.clock.now_ms())
 
     def answer(self, link: it.Connection, id: int | str, make: Callable[[fx.Outcome], Any], effects: list[fx.Effect] | None = None) -> None:
         """Answer a request at its place in the order, with what *make* builds, once *effects* are stored."""

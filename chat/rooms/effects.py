@@ -103,6 +103,22 @@ class DropBan:
 
 
 @attrs.frozen(kw_only=True)
+class PutAddressBan:
+    """Nobody comes from ``network``, a network in canonical CIDR form, but the server's admins."""
+
+    network: str
+    by: int
+    at_ms: int
+    until_ms: int | None
+    reason: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DropAddressBan:
+    network: str
+
+
+@attrs.frozen(kw_only=True)
 class PutInvite:
     """``code`` is kept as it is (the data folder is private): `chat invite` prints the guests' invite again."""
 
@@ -223,6 +239,38 @@ class DropMember:
 
 
 @attrs.frozen(kw_only=True)
+class PutChannelBan:
+    room: int
+    account: int
+    by: int
+    at_ms: int
+    until_ms: int | None
+    reason: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DropChannelBan:
+    room: int
+    account: int
+
+
+@attrs.frozen(kw_only=True)
+class PutMute:
+    room: int
+    account: int
+    by: int
+    at_ms: int
+    until_ms: int | None
+    reason: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DropMute:
+    room: int
+    account: int
+
+
+@attrs.frozen(kw_only=True)
 class SetTopic:
     room: int
     text: str
@@ -295,13 +343,21 @@ class CloseSessions:
     only: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class CloseNetwork:
+    """Close the live connections from ``network`` with ``closing forbidden``, behind the warning ``text``; not those of admins."""
+
+    network: str
+    text: str
+
+
 Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
-    | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention
-    | PutPluginValue | RuleEffect
+    | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention | PutPluginValue
+    | PutAddressBan | DropAddressBan | PutChannelBan | DropChannelBan | PutMute | DropMute | RuleEffect
 )  # fmt: skip
-Told = Tell | TellRoom | CloseSessions
+Told = Tell | TellRoom | CloseSessions | CloseNetwork
 Effect = Stored | Told
 
 

@@ -16,6 +16,7 @@ from chat.rooms import effects as fx
 from chat.rooms.audience import Link
 from chat.rooms.policy import AccountRates
 from chat.rooms.questions import Questions
+from chat.rooms.refusals import Refusal
 from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 
@@ -200,6 +201,8 @@ class Invocation:
     text: str
     now: float  # monotonic seconds
     now_ms: int
+    refused: Refusal | None = None  # the account's last one
+    live: Callable[[], list[tuple[int, str]]] = list  # who is connected from where: account and address, one for each session
 
 
 @attrs.frozen(kw_only=True)

@@ -6,18 +6,28 @@ from typing import Any, Final
 
 from chat import accounts
 from chat.protocol import messages as m
+from chat.rooms import bans, safety
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import safety
 from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler
+from chat.rooms.sanctions import contains, network_of
 from chat.rooms.state import Account
 from chat.session import Session
 
 
+def check_may_enter(desk: Desk, link: it.Connection, account: Account | None) -> None:
+    """*account* None: a new one. *Raises* ChatError forbidden, for the ban of the account or of the address."""
+    now_ms = desk.clock.now_ms()
+    if account is not None:
+        bans.check_not_banned(desk.state, account, now_ms)
+    bans.check_address(desk.state, link.host, account, now_ms)
+
+
 def register(desk: Desk, link: it.Connection, item: it.Registration) -> None:
     settings = desk.settings
+    check_may_enter(desk, link, None)
     account, effects = d.register(
         desk.state,
         registration=settings.registration,
@@ -32,7 +42,7 @@ def register(desk: Desk, link: it.Connection, item: it.Registration) -> None:
 
 
 def log_in(desk: Desk, link: it.Connection, item: it.LoginVerified) -> None:
-    d.check_not_banned(desk.state.accounts[item.account])
+    check_may_enter(desk, link, desk.state.accounts[item.account])
     renewed = [fx.SetPassword(account=item.account, password_hash=item.renewed_hash)] if item.renewed_hash is not None else []
     _open(desk, link, item.id, item.account, [*renewed])
 
@@ -99,7 +109,7 @@ def list_channels(desk: Desk, account: Account) -> list[m.ChannelInfo]:
 def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
     """The connection that the session had is fenced from here on: nothing more that it asks is decided."""
     account = desk.state.accounts[item.account]
-    d.check_not_banned(account)
+    check_may_enter(desk, link, account)
     token, now_ms = accounts.new_token(), desk.clock.now_ms()
     session = desk.sessions.get(item.session)
     if session is None:
@@ -153,14 +163,31 @@ def end_session(desk: Desk, account: int, session: str) -> None:
     desk.add(fx.Action(effects=tuple(d.end_session(desk.state.accounts[account], session)), account=account))
 
 
-def close_sessions(desk: Desk, effect: fx.CloseSessions) -> None:
+def close_sessions(desk: Desk, effect: fx.CloseSessions | fx.CloseNetwork) -> None:
     """Sessions have ended: cancel what runs in their name, close their connections. The router calls it at its place in the order."""
+    if isinstance(effect, fx.CloseNetwork):
+        _close_network(desk, effect)
+        return
     for session in [s for s in desk.sessions.values() if s.account == effect.account]:
         if session.id != effect.but and effect.only in (None, session.id):
             del desk.sessions[session.id]
             session.end()
             if session.link is not None and session.link.account:  # one that is just resuming is refused at its own place
                 session.link.end(m.Closing(code=effect.code))
+
+
+def _close_network(desk: Desk, effect: fx.CloseNetwork) -> None:
+    """The sessions stay: they may be resumed from elsewhere."""
+    network = network_of(effect.network)
+    assert network is not None
+    inside: dict[str, bool] = {}
+    for link in [session.link for session in desk.sessions.values() if session.link is not None]:
+        host = link.host
+        if host not in inside:
+            inside[host] = contains(network, host)
+        if inside[host] and link.account and desk.who(link).role == "member":
+            link.tell(m.ServerNotice(text=effect.text, level="warning"))
+            link.end(m.Closing(code="forbidden"))
 
 
 def change_password(desk: Desk, link: it.Connection, item: it.PasswordVerified) -> None:

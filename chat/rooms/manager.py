@@ -17,7 +17,7 @@ import trio
 
 from chat.errors import ChatError
 from chat.log import get_logger
-from chat.rooms import answers, logins, membership, texts
+from chat.rooms import answers, logins, membership, moderation, texts
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
@@ -183,10 +183,9 @@ class Manager:
             del desk.sessions[session.id]
             session.end()
             desk.add(fx.Action(effects=(fx.SessionOffline(session=session.id, account=session.account),)))
-        for account in [a for a in state.banned if (ban := state.accounts[a].ban) is not None and ban.until_ms is not None]:
-            ban = state.accounts[account].ban
-            if ban is not None and ban.until_ms is not None and ban.until_ms <= desk.clock.now_ms():
-                desk.add(fx.Action(effects=(fx.DropBan(account=account),)))
+        now_ms = desk.clock.now_ms()
+        for key in state.endings.due(now_ms):
+            desk.add(fx.Action(effects=tuple(moderation.end(state, key, desk.settings.default_channels, now_ms))))
         desk.fresh_cids.turn(now)
         desk.router.bulletins.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
         if now - self._heads_at >= desk.settings.heads_s:

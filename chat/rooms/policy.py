@@ -12,6 +12,7 @@ from chat.errors import ChatError
 from chat.rooms.effects import RoomRole, ServerRole
 from chat.rooms.rates import TokenBucket
 from chat.rooms.state import Account, Room
+from chat.rooms.why import refused
 
 SERVER_LADDER: Final[tuple[ServerRole, ...]] = ("member", "admin", "owner")
 ROOM_LADDER: Final[tuple[RoomRole, ...]] = ("member", "moderator", "owner")
@@ -23,6 +24,10 @@ RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
     "write": ("member", None),
     "topic": ("moderator", "admin"),
     "moderate": ("moderator", "admin"),  # the rules of a channel, and who breaks them
+    "kick": ("moderator", "admin"),
+    "mute": ("moderator", "admin"),
+    "channel-ban": ("moderator", "admin"),
+    "audit": ("moderator", "admin"),  # the moderation log: of the channels that one moderates, or all of it
     "delete-channel": ("owner", "admin"),
     "history-mode": ("owner", "admin"),
     "set-channel-role": ("owner", "admin"),
@@ -36,8 +41,25 @@ RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
 }
 
 
-def outranks(a: Account, b: Account) -> bool:
-    return SERVER_LADDER.index(a.role) > SERVER_LADDER.index(b.role)
+def rank(account: Account, room: Room | None = None) -> int:
+    """Of two people, who is above: the server's ladder stands on top of the channel's. 0 and less are members, and who is none."""
+    if account.role != "member":
+        return len(ROOM_LADDER) + SERVER_LADDER.index(account.role)
+    role = room.members.get(account.id) if room is not None else None
+    return ROOM_LADDER.index(role) if role is not None else -1
+
+
+def require_above(who: Account, target: Account, room: Room | None, verb: str) -> None:
+    """Nobody sanctions somebody of their own rank or above, nor oneself. *Raises* ChatError forbidden."""
+    if target.id == who.id:
+        raise ChatError("forbidden", f"you cannot {verb} yourself")
+    if rank(target, room) >= rank(who, room):
+        role = room.members.get(target.id) if room is not None and target.role == "member" else target.role
+        where = f"of {room.conv}" if room is not None and target.role == "member" else "of the server"
+        article = "an" if str(role)[0] in "aeiou" else "a"
+        raise refused(
+            f"{target.name} is {article} {role} {where}: only somebody above may {verb} them", "rank", room=room.id if room else None
+        )
 
 
 def may(right: str, account: Account, room: Room | None = None) -> bool:
@@ -58,7 +80,7 @@ def require(right: str, account: Account, room: Room | None = None) -> None:
         who = " or ".join(
             w for w in (room_role and f"a channel's {room_role}", server_role and f"a server {server_role}") if w
         )
-        raise ChatError("forbidden", f"only {who} may do that ({right})")
+        raise refused(f"only {who} may do that ({right})", right, room=room.id if room is not None and room_role else None)
 
 
 def describe(account: Account, room: Room | None) -> dict[str, bool]:

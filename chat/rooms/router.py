@@ -149,7 +149,7 @@ class Router(Audiences):
                     self._tell_account(place, account, codec.encode(message))
                 case fx.TellRoom(room=room, message=message):
                     self._tell_room(place, room, codec.encode(message))
-                case fx.CloseSessions():
+                case fx.CloseSessions() | fx.CloseNetwork():
                     self.defer(partial(self.hooks.close_sessions, effect))
                 case fx.SetReadMarker(conv=conv, account=account, seq=seq):
                     self._read(place, conv, account, seq, without)

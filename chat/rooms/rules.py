@@ -14,21 +14,10 @@ from typing import Final, Protocol
 import attrs
 
 from chat.errors import ChatError
+from chat.rooms.sanctions import Sanction, ending
+from chat.rooms.why import refused
 
 SLOW_MAX_S: Final = 6 * 3600
-
-
-@attrs.frozen(kw_only=True)
-class Sanction:
-    """What somebody is under: who set it (account; 0 the server), since when and until when (ms since 1970; None: until it is lifted)."""
-
-    by: int
-    at_ms: int
-    until_ms: int | None
-    reason: str | None
-
-    def over(self, now_ms: int) -> bool:
-        return self.until_ms is not None and self.until_ms <= now_ms
 
 
 class Filter(Protocol):
@@ -101,9 +90,6 @@ def refused_everywhere(rule: str) -> ChatError:
 
 
 def _muted(conv: str, mute: Sanction, now_ms: int, name_of: Callable[[int], str]) -> ChatError:
-    because = f": {mute.reason}" if mute.reason else ""
-    said = f"you are muted in {conv} by {name_of(mute.by)}{because}"
-    if mute.until_ms is None:
-        return ChatError("forbidden", f"{said}; until a moderator lifts it")
-    left_s = math.ceil((mute.until_ms - now_ms) / 1000)
-    return ChatError("forbidden", f"{said}; for {left_s} s more")
+    because = f" ({mute.reason})" if mute.reason else ""
+    said = f"you are muted in {conv} by {name_of(mute.by)}{because} {ending(mute.until_ms, now_ms)}"
+    return refused(said, "mute", by=mute.by, until_ms=mute.until_ms)

@@ -19,6 +19,7 @@ from chat.rooms import rule_effects as rx
 from chat.rooms.plugin_values import PluginValues
 from chat.rooms.rulebook import Rulebook
 from chat.rooms.rules import Rules
+from chat.rooms.sanctions import AddressBans, Endings, Key, Sanction, network_of
 
 
 @attrs.define(eq=False)
@@ -57,6 +58,7 @@ class Room:
     invite_only: bool = False
     invited: set[int] = attrs.Factory(set)  # who may come all the same, or into a private one without its password
     history: rx.HistoryMode = "all"
+    bans: dict[int, Sanction] = attrs.Factory(dict)  # account → the channel's ban
 
     @property
     def conv(self) -> str:
@@ -98,6 +100,8 @@ class Loaded(Protocol):
     @property
     def bans(self) -> Iterable[Any]: ...
     @property
+    def sanctions(self) -> Iterable[Any]: ...
+    @property
     def rooms(self) -> Iterable[Any]: ...
     @property
     def invites(self) -> Iterable[Any]: ...
@@ -136,6 +140,9 @@ class State:
         self.banned: Final[set[int]] = set()
         self.plugin_values: Final = PluginValues()
         self.book: Final = Rulebook()
+        self.admins: Final[set[int]] = set()  # the owner too
+        self.address_bans: Final = AddressBans()
+        self.endings: Final = Endings()
         self._accounts_by_canonical: Final[dict[str, Account]] = {}
         self._accounts_by_skeleton: Final[dict[str, Account]] = {}
         self._rooms_by_canonical: Final[dict[str, Room]] = {}
@@ -158,6 +165,8 @@ class State:
                 state.accounts[member].rooms.add(room.id)
         for b in snapshot.bans:
             state.apply(fx.PutBan(account=b.account, by=b.by, at_ms=b.at_ms, until_ms=b.until_ms, reason=b.reason))
+        for effect in snapshot.sanctions:
+            state.apply(effect)
         for i in snapshot.invites:
             state.invites[i.code] = Invite(i.code, i.role, i.uses_left, i.expires_ms)
         state.disabled_commands.update(snapshot.disabled_commands)
@@ -255,12 +264,31 @@ class State:
                 self.accounts[account].color = color
             case fx.SetServerRole(account=account, role=server_role):
                 self.accounts[account].role = server_role
+                (self.admins.discard if server_role == "member" else self.admins.add)(account)
             case fx.PutBan(account=account):
                 self.accounts[account].ban = effect
                 self.banned.add(account)
+                self.endings.put(("ban", 0, account), effect.until_ms)
             case fx.DropBan(account=account):
                 self.accounts[account].ban = None
                 self.banned.discard(account)
+                self.endings.drop(("ban", 0, account))
+            case fx.PutChannelBan(room=room, account=account):
+                self.rooms[room].bans[account] = self._sanction(("channel-ban", room, account), effect)
+            case fx.DropChannelBan(room=room, account=account):
+                self.rooms[room].bans.pop(account, None)
+                self.endings.drop(("channel-ban", room, account))
+            case fx.PutMute(room=room, account=account):
+                self.rooms[room].restrict().mutes[account] = self._sanction(("mute", room, account), effect)
+            case fx.DropMute(room=room, account=account):
+                self._drop_mute(self.rooms[room], account)
+            case fx.PutAddressBan(network=network):
+                if (parsed := network_of(network)) is not None:
+                    self.address_bans.put(parsed, self._sanction(("address-ban", network, 0), effect))
+            case fx.DropAddressBan(network=network):
+                if (parsed := network_of(network)) is not None:
+                    self.address_bans.drop(parsed)
+                    self.endings.drop(("address-ban", network, 0))
             case fx.PutInvite():
                 self.invites[effect.code] = Invite(effect.code, effect.role, effect.uses_left, effect.expires_ms)
             case fx.DropInvite(code=code):
@@ -300,8 +328,20 @@ class State:
             if not self.online[account]:
                 del self.online[account]
 
+    def _sanction(self, key: Key, effect: fx.PutChannelBan | fx.PutMute | fx.PutAddressBan) -> Sanction:
+        self.endings.put(key, effect.until_ms)
+        return Sanction(by=effect.by, at_ms=effect.at_ms, until_ms=effect.until_ms, reason=effect.reason)
+
+    def _drop_mute(self, room: Room, account: int) -> None:
+        self.endings.drop(("mute", room.id, account))
+        if room.rules is not None:
+            room.rules.mutes.pop(account, None)
+            room.relax()
+
     def _add_account(self, account: Account) -> None:
         self.accounts[account.id] = account
+        if account.role != "member":
+            self.admins.add(account.id)
         self._accounts_by_canonical[account.canonical] = account
         self._accounts_by_skeleton[account.skeleton] = account
 
@@ -312,6 +352,12 @@ class State:
         account.color, account.role, account.ban, account.suspended, account.forgotten = None, "member", None, False, True
         self.banned.discard(account.id)
         self.book.forget(self, account.id)
+        self.admins.discard(account.id)
+        self.endings.drop(("ban", 0, account.id))
+        for room in self.rooms.values():
+            if room.bans.pop(account.id, None) is not None:
+                self.endings.drop(("channel-ban", room.id, account.id))
+            self._drop_mute(room, account.id)
         self._add_account(account)
 
     def _add_room(self, room: Room) -> None:
@@ -324,6 +370,10 @@ class State:
     def _drop_room(self, room: Room) -> None:
         for account in room.members:
             self.accounts[account].rooms.discard(room.id)
+        for account in room.bans:
+            self.endings.drop(("channel-ban", room.id, account))
+        for account in room.rules.mutes if room.rules is not None else ():
+            self.endings.drop(("mute", room.id, account))
         del self.rooms[room.id], self._rooms_by_canonical[room.canonical], self._rooms_by_skeleton[room.skeleton]
         del self._rooms_by_name[room.name]
         self.book.drop_room(room.id)

@@ -75,7 +75,7 @@ def restrained(state: State, who: Account, room: Room, text: str, now: float, no
     """Why *who*, a member, may not say *text* in *room* now, and None where it may, which slow mode counts. Whatever puts a person's text
     into a channel that has ``rules`` asks this first."""
     assert room.rules is not None
-    return room.rules.refusal(
+    refusal = room.rules.refusal(
         room.conv,
         who.id,
         text,
@@ -85,6 +85,9 @@ def restrained(state: State, who: Account, room: Room, text: str, now: float, no
         now_ms=now_ms,
         name_of=state.name_of,
     )
+    if refusal is not None and refusal.why is not None:
+        refusal.why = attrs.evolve(refusal.why, room=room.id)
+    return refusal
 
 
 def not_in(room: Room | None, raw: str) -> ChatError:
@@ -292,6 +295,8 @@ def invocation(desk: Desk, link: it.Connection, channel: str | None, text: str) 
         text=text,
         now=desk.clock.now(),
         now_ms=desk.clock.now_ms(),
+        refused=desk.refusals.of(link.account),
+        live=lambda: [(session.account, session.link.host) for session in desk.sessions.values() if session.link is not None],
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from chat.rooms import effects, rule_effects
+from chat.rooms import audit, effects, rule_effects
 from chat.rooms.effects import Action, Conversation, Outcome, RoomRole, ServerRole
 
 FORGOTTEN_MS: Final = 10 * 60_000  # how long a channel without history keeps a record: to deliver it through a reconnect
@@ -76,6 +76,15 @@ class SessionRow:
 
 
 @attrs.frozen(kw_only=True)
+class Seen:
+    """An account came from this address, last at ``last_ms``."""
+
+    account: int
+    address: str
+    last_ms: int
+
+
+@attrs.frozen(kw_only=True)
 class Credentials:
     account: int
     password_hash: str = attrs.field(repr=False)
@@ -87,6 +96,7 @@ class Snapshot:
 
     accounts: list[AccountRow]
     bans: list[BanRow]
+    sanctions: "list[effects.PutChannelBan | effects.PutMute | effects.PutAddressBan]"
     rooms: list[RoomRow]
     invites: list[InviteRow]
     disabled_commands: list[str]
@@ -218,6 +228,16 @@ class Store(Protocol):
 
     async def reports(self, *, rooms: Collection[int] | None, limit: int) -> list[ReportRow]:
         """The latest first; of these *rooms*, or all (None)."""
+        ...
+
+    async def audit(
+        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+    ) -> list[audit.Entry]:
+        """The last *limit* entries of the moderation log (below number *before*), newest first: about *target*, in *rooms* (None: all)."""
+        ...
+
+    async def seen(self, since_ms: int) -> list[Seen]:
+        """Who came from where since *since_ms*, the latest first."""
         ...
 
     async def known_cid(self, account: int, cid: str) -> "KnownCid | None":

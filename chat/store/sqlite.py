@@ -15,9 +15,10 @@ from typing import Final, TypeVar
 import trio
 
 from chat.errors import ChatError
+from chat.rooms.audit import Entry
 from chat.rooms.effects import Conversation
-from chat.store import sqlite_read, sqlite_rules
-from chat.store.base import Credentials, KnownCid, Page, ReportRow, SessionRow
+from chat.store import sqlite_audit, sqlite_read, sqlite_rules, sqlite_sanctions
+from chat.store.base import Credentials, KnownCid, Page, ReportRow, Seen, SessionRow
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, lock_folder, place_of, prepare
 
@@ -88,6 +89,14 @@ class SqliteStore:
 
     async def history(self, conv: int, *, after: int | None, before: int | None, limit: int, max_bytes: int) -> Page:
         return await self._ask(lambda db: sqlite_read.history(db, conv, after, before, limit, max_bytes))
+
+    async def audit(
+        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+    ) -> list[Entry]:
+        return await self._ask(lambda db: sqlite_audit.latest(db, limit=limit, before=before, target=target, rooms=rooms))
+
+    async def seen(self, since_ms: int) -> list[Seen]:
+        return await self._ask(lambda db: sqlite_sanctions.seen(db, since_ms))
 
     async def known_cid(self, account: int, cid: str) -> KnownCid | None:
         return await self._ask(lambda db: sqlite_read.known_cid(db, account, cid))

@@ -28,6 +28,7 @@ from chat.store.base import CommitFailed, Snapshot, stores
 from chat.store.sqlite_batch import Batch, Spoiled
 from chat.store.sqlite_effects import purge
 from chat.store.sqlite_files import connect
+from chat.store.sqlite_sanctions import tidy_addresses
 from chat.store.sqlite_upkeep import erase_step, trim_step
 
 NO_CID: Final = ("", 0)  # before all of them, and after
@@ -180,7 +181,8 @@ class SqliteWriter:
         return erase_step(self._db, rows)
 
     def _tidy(self, cids_before_ms: int, rows: int) -> bool:
-        if self._erase(rows) or sqlite_rules.forget(self._db, self._now_ms(), rows):
+        now_ms = self._now_ms()
+        if self._erase(rows) or sqlite_rules.forget(self._db, now_ms, rows) or tidy_addresses(self._db, now_ms, rows):
             return True
         if self._scanned == NO_CID:
             self._db.execute("DELETE FROM sessions WHERE expires_ms < ? AND NOT online", (self._now_ms(),))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chat.errors import ChatError
 from chat.rooms import effects as e
-from chat.store import sqlite_rules, sqlite_upkeep
+from chat.store import sqlite_rules, sqlite_sanctions, sqlite_upkeep
 
 STALE_TOKENS: Final = 256  # kept for each session, so that one who resumes without end does not grow the table without bound
 DELETED_AT_ONCE: Final = 2_000  # records of a deleted room; the rest is purged in steps, so that nobody waits a second for it
@@ -88,14 +88,15 @@ def _put_session(db: sqlite3.Connection, x: e.PutSession) -> None:
         (x.session, x.account, x.expires_ms, x.at_ms, x.at_ms, x.client, x.address),
     )
     _put_token(db, x.token_hash, x.session, 1, x.expires_ms)
+    sqlite_sanctions.note_address(db, x.account, x.address, x.at_ms)
 
 
 def _rotate_token(db: sqlite3.Connection, x: e.RotateToken) -> None:
     """*Raises* Refused before anything is changed: the session ended, or its token went stale, since it was looked up."""
-    row = db.execute("SELECT generation + 1 FROM sessions WHERE session = ?", (x.session,)).fetchone()
+    row = db.execute("SELECT generation + 1, account FROM sessions WHERE session = ?", (x.session,)).fetchone()
     if row is None:
         raise Refused(ChatError("unauthorized", "this session has ended; log in again"))
-    (generation,) = row
+    generation, account = row
     if x.presented_hash is None:
         previous = "state = 'present'"
         presented = None
@@ -119,6 +120,7 @@ def _rotate_token(db: sqlite3.Connection, x: e.RotateToken) -> None:
         (x.session, generation - STALE_TOKENS, x.at_ms),
     )
     _put_token(db, x.token_hash, x.session, generation, x.expires_ms)
+    sqlite_sanctions.note_address(db, account, x.address, x.at_ms)
 
 
 def _put_token(db: sqlite3.Connection, token_hash: bytes, session: str, generation: int, expires_ms: int) -> None:
@@ -251,4 +253,5 @@ _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     e.SetTopic: _set_topic,
     e.SetCommandEnabled: _set_command_enabled,
     e.PutPluginValue: _put_plugin_value,
+    **sqlite_sanctions.RUN,
 }

@@ -11,6 +11,7 @@ import msgspec
 
 from chat.errors import ChatError
 from chat.rooms.effects import Conversation, RoomRole
+from chat.store import sqlite_sanctions
 from chat.store.base import (
     AccountRow,
     BanRow,
@@ -79,6 +80,7 @@ def load(db: sqlite3.Connection) -> Snapshot:
             BanRow(account=account, by=by, at_ms=at_ms, until_ms=until_ms, reason=reason)
             for account, by, at_ms, until_ms, reason in _rows(db, _BANS)
         ],
+        sanctions=sqlite_sanctions.load(db),
         rooms=[
             RoomRow(
                 room=id,

@@ -26,6 +26,7 @@ from chat.rooms.policy import RateLimits
 from chat.rooms.router import Router
 from chat.store.base import CommitFailed
 from chat.store.committer import Committer
+from chat.store.sqlite import SqliteStore
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
 
@@ -141,11 +142,12 @@ class House:
         prepare(self.path, busy_timeout_s=1)
         self.writer = SqliteWriter(self.path, busy_timeout_s=1, min_free_bytes=0, now_ms=lambda: self.now_ms)
         self.writer._db.execute("PRAGMA synchronous=OFF")  # how it survives a crash is tested elsewhere
+        self.store = SqliteStore(self.writer, busy_timeout_s=1)
         settings = Settings(registration=registration, default_channels=tuple(channels), rates=rates)
         clock = Clock(now=lambda: self.now, now_ms=lambda: self.now_ms)
         if commands is None:
             commands = builtin.dispatcher(
-                self.passwords, prefix="//", default_channels=tuple(channels), plugins=plugins, folder=plugin_folder
+                self.passwords, prefix="//", default_channels=tuple(channels), plugins=plugins, folder=plugin_folder, records=self.store
             )
         self.committer = Committer(
             self.writer,
@@ -300,7 +302,7 @@ class House:
         return _answer(told, id)
 
     def close(self):
-        self.writer.close()
+        self.store._close()
 
 
 def _answer(told, id):
@@ -341,7 +343,7 @@ def dump(state):
     rooms = {
         r.id: (
             *(r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, list(r.members.items())),
-            *(r.invite_only, sorted(r.invited), r.history, _rules(r, state.book.server_filter)),
+            *(r.invite_only, sorted(r.invited), r.history, _rules(r, state.book.server_filter), dict(r.bans)),
         )
         for r in state.rooms.values()
     }
@@ -365,6 +367,9 @@ def dump(state):
         "online": dict(state.online),
         "banned": set(state.banned),
         "plugin values": state.plugin_values.all(),
+        "admins": set(state.admins),
+        "address_bans": dict(state.address_bans),
+        "endings": dict(state.endings.at),
         "indexes": indexes,
         "filters": {room: list(rules.items()) for room, rules in state.book.filters.items()},
         "settings": dict(state.book.settings),

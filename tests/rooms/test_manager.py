@@ -202,8 +202,10 @@ async def test_a_ban_holds_for_every_session_at_its_place(house):
         for line in (bad, phone):
             said = line.take()
             assert [message for message in said if message["type"] == "removed"] == [
-                {"type": "removed", "conv": "#lobby", "reason": "banned"}
+                {"type": "removed", "conv": "#lobby", "reason": "banned by root: rude"}
             ]
+            (notice,) = [message for message in said if message["type"] == "notice"]
+            assert notice["text"] == "you were banned from this server by root (rude) until somebody lifts it; ask root"
             assert said[-1] == {"type": "closing", "code": "unauthorized"}
         late = Line()
         await house.tell(late, it.LoginVerified(id=9, account=bad.account))

@@ -1,7 +1,7 @@
 import pytest
 
 from chat.errors import ChatError
-from chat.rooms.policy import RIGHTS, ROOM_LADDER, SERVER_LADDER, RateLimits, Rates, describe, may, outranks, require, take
+from chat.rooms.policy import RIGHTS, ROOM_LADDER, SERVER_LADDER, RateLimits, Rates, describe, may, rank, require, require_above, take
 from chat.rooms.state import Account, Room
 
 
@@ -53,12 +53,31 @@ def test_a_refusal_says_who_may(right, who):
 
 
 def test_rank():
-    roles = {role: account(role) for role in SERVER_LADDER}
-    assert [(a, b) for a in roles for b in roles if outranks(roles[a], roles[b])] == [
-        ("admin", "member"),
-        ("owner", "member"),
-        ("owner", "admin"),
-    ]
+    """The server's ladder stands on the channel's; a role of another channel counts for nothing."""
+    there = room({1: "owner"}), room({1: "moderator"}), room({1: "member"}), room()
+    ranks = [*(rank(account(role), there[0]) for role in ("owner", "admin")), *(rank(account(), each) for each in there)]
+    assert ranks == sorted(set(ranks), reverse=True)
+    assert rank(account("admin"), there[0]) == rank(account("admin"))
+    assert rank(account()) == rank(account(), there[3])
+
+
+def test_nobody_sanctions_their_like_nor_themselves():
+    def other(role, id=2):
+        found = account(role)
+        found.id, found.name = id, "bob"
+        return found
+
+    here = room({1: "moderator", 2: "moderator", 3: "member", 4: "owner"})
+    with pytest.raises(ChatError, match="you cannot mute yourself"):
+        require_above(account(), account(), here, "mute")
+    with pytest.raises(ChatError, match=r"bob is a moderator of #.*: only somebody above may mute them"):
+        require_above(account(), other("member"), here, "mute")
+    with pytest.raises(ChatError, match=r"bob is an owner of #.*"):
+        require_above(account(), other("member", 4), here, "mute")
+    with pytest.raises(ChatError, match="bob is an admin of the server"):
+        require_above(account(), other("admin", 3), here, "mute")
+    require_above(account(), other("member", 3), here, "mute")
+    require_above(account("admin"), other("member", 4), here, "mute")
 
 
 def test_rates_are_an_accounts_own_and_those_of_who_rests_are_forgotten():

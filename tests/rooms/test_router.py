@@ -400,7 +400,7 @@ def _tokens(message):
             return [("heads", conv, head[1]) for conv, head in message["heads"].items()]
         case "removed":
             return [("removed", message["conv"], None)]
-        case "closing":
+        case "closing" | "notice":
             return []
     return [("notice", message["conv"], message["seq"])]
 

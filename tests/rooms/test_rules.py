@@ -85,6 +85,6 @@ def test_a_mute_binds_until_it_is_over(house):
     mute = Sanction(by=house.account(house.root).id, at_ms=house.now_ms, until_ms=house.now_ms + 60_000, reason="too loud")
     house.lobby.restrict().mutes[ann] = mute
     refused = only(house.say(house.ann, "lobby", "LOUD"))
-    assert refused["message"] == "you are muted in #lobby by root: too loud; for 60 s more"
+    assert refused["message"] == "you are muted in #lobby by root (too loud) for 1 min more, until 2023-11-14 22:14 UTC; ask root"
     house.now_ms += 60_000
     assert only(house.say(house.ann, "lobby", "quiet"))["type"] == "ack"

@@ -8,9 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from chat.errors import ChatError
 from chat.protocol import names
+from chat.rooms import bans, ruling, safety
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
-from chat.rooms import ruling, safety
+from chat.rooms import moderation as mod
+from chat.rooms.sanctions import network_of
 from chat.rooms.state import State
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
@@ -23,6 +25,8 @@ NOW_MS = 1_700_000_000_000
 
 people = st.sampled_from(USERS)
 channels = st.sampled_from(ROOMS)
+lasts = st.sampled_from([5, 500, None])  # ms
+what_to_do = st.sampled_from(["kick", "channel-ban", "mute", "unmute", "channel-unban"])
 
 
 class StateMachine(RuleBasedStateMachine):
@@ -42,6 +46,7 @@ class StateMachine(RuleBasedStateMachine):
         self.users = {}  # name → server role
         self.members = {}  # room → {user: role}, in the order of joining
         self.banned = set()
+        self.ends = {}  # (what, channel or network, user) → when it ends by itself, None: never
         self.disabled = set()
         self.sessions = {}  # session → user
         self.heads = {}  # conv → seq
@@ -165,13 +170,18 @@ class StateMachine(RuleBasedStateMachine):
             conv = found.id
             if self.decide(lambda: d.delete_room(self.state, self.account(who), found, DEFAULT), refused=refused):
                 del self.members[room]
+                self.ends = {key: until for key, until in self.ends.items() if key[1] != room}
                 self.heads.pop(conv, None)
 
     @rule(who=people, room=channels)
     def join(self, who, room):
         if who in self.users and who not in self.banned and room in self.members:
-            self.decide(lambda: d.join(self.state, self.account(who), self.state.room(room), self.clock_ms), refused=False)
             inside = self.members[room]
+            until = self.ends.get(("channel-ban", room, who), 0)
+            banned = who not in inside and (until is None or until > self.clock_ms + 1)
+            make = lambda: d.join(self.state, self.account(who), self.state.room(room), self.clock_ms)  # noqa: E731
+            if not self.decide(make, refused=banned):
+                return
             inside.setdefault(who, "member" if inside else "owner")
 
     @rule(who=people, room=channels)
@@ -206,14 +216,17 @@ class StateMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ bans
 
-    @rule(who=people, whom=people)
-    def ban(self, who, whom):
+    @rule(who=people, whom=people, lasts=lasts)
+    def ban(self, who, whom, lasts):
         if {who, whom} <= self.users.keys():
             ladder = ["member", "admin", "owner"]
             above = ladder.index(self.users[who]) > ladder.index(self.users[whom])
-            refused = self.users[who] == "member" or who == whom or not above or whom in self.banned
-            if self.decide(lambda: d.ban(self.state, self.account(who), self.account(whom), "rude", self.clock_ms), refused=refused):
+            refused = self.users[who] == "member" or who == whom or not above
+            until = self.clock_ms + lasts if lasts is not None else None
+            make = lambda: d.ban(self.state, self.account(who), self.account(whom), "rude", self.clock_ms, until)  # noqa: E731
+            if self.decide(make, refused=refused):
                 self.banned.add(whom)
+                self.ends["ban", "", whom] = until
                 self.sessions = {session: name for session, name in self.sessions.items() if name != whom}
                 for room in self.members:
                     self.out(room, whom)
@@ -224,9 +237,76 @@ class StateMachine(RuleBasedStateMachine):
             refused = self.users[who] == "member" or whom not in self.banned
             make = lambda: d.unban(self.state, self.account(who), self.account(whom), DEFAULT, self.clock_ms)  # noqa: E731
             if self.decide(make, refused=refused):
-                self.banned.discard(whom)
-                if "lobby" in self.members:
-                    self.members["lobby"][whom] = "member" if self.members["lobby"] else "owner"
+                self.lifted(whom)
+
+    def lifted(self, whom):
+        self.banned.discard(whom)
+        self.ends.pop(("ban", "", whom), None)
+        if "lobby" in self.members and ("channel-ban", "lobby", whom) not in self.ends:
+            self.members["lobby"].setdefault(whom, "member" if self.members["lobby"] else "owner")
+
+    def above(self, who, whom, inside):
+        """Is *who*, who may moderate there, above *whom*?"""
+        ladder = [None, "member", "moderator", "owner"]
+        rank = lambda name: {"admin": 8, "owner": 9}.get(self.users[name], ladder.index(inside.get(name)))  # noqa: E731
+        return who != whom and rank(who) > rank(whom)
+
+    @rule(who=people, whom=people, room=channels, lasts=lasts, what=what_to_do)
+    def sanction(self, who, whom, room, lasts, what):
+        if not {who, whom} <= self.users.keys() or room not in self.members:
+            return
+        inside, found = self.members[room], self.state.room(room)
+        accounts = self.account(who), found, self.account(whom)
+        until = self.clock_ms + lasts if lasts is not None else None
+        admin = self.users[who] != "member" and (not found.private or who in inside)
+        refused = not admin and inside.get(who) not in ("owner", "moderator")
+        kind = what.replace("un", "")
+        if what in ("unmute", "channel-unban"):
+            refused = refused or (kind, room, whom) not in self.ends
+            make = {"unmute": mod.unmute, "channel-unban": mod.channel_unban}[what]
+            if self.decide(lambda: make(self.state, *accounts), refused=refused):
+                del self.ends[kind, room, whom]
+            return
+        refused = refused or not self.above(who, whom, inside) or (what == "kick" and whom not in inside)
+        if what == "kick":
+            done = self.decide(lambda: mod.kick(self.state, *accounts, "rude", self.clock_ms), refused=refused)
+        else:
+            make = {"mute": mod.mute, "channel-ban": mod.channel_ban}[what]
+            done = self.decide(lambda: make(self.state, *accounts, "rude", self.clock_ms, until), refused=refused)
+        if done and what != "kick":
+            self.ends[kind, room, whom] = until
+        if done and what != "mute":
+            self.out(room, whom)
+
+    @rule(who=people, network=st.sampled_from(["203.0.113.0/24", "203.0.113.7/32", "2001:db8::/64"]), lasts=lasts, lift=st.booleans())
+    def ban_address(self, who, network, lasts, lift):
+        if who in self.users:
+            until = self.clock_ms + lasts if lasts is not None else None
+            key, parsed, by = ("address-ban", network, ""), network_of(network), self.account(who)
+            if lift:
+                refused = self.users[who] == "member" or key not in self.ends
+                if self.decide(lambda: mod.unban_address(self.state, by, parsed), refused=refused):
+                    del self.ends[key]
+            elif self.decide(
+                lambda: mod.ban_address(self.state, by, parsed, None, self.clock_ms, until), refused=self.users[who] == "member"
+            ):
+                self.ends[key] = until
+
+    @rule(ms=st.sampled_from([1, 10, 1000]))
+    def time_passes(self, ms):
+        """What is due ends, and nothing else."""
+        self.clock_ms += ms
+        over = {key for key, until in self.ends.items() if until is not None and until <= self.clock_ms}
+        for key in self.state.endings.due(self.clock_ms):
+            self.commit(mod.end(self.state, key, DEFAULT, self.clock_ms))
+        for kind, where, whom in over:
+            if kind == "channel-ban":
+                del self.ends[kind, where, whom]
+        for kind, where, whom in over:
+            if kind == "ban":
+                self.lifted(whom)
+            elif kind != "channel-ban":
+                del self.ends[kind, where, whom]
 
     @rule(who=people, name=st.sampled_from(["tell", "color"]), enabled=st.booleans())
     def switch_command(self, who, name, enabled):
@@ -316,7 +396,7 @@ class StateMachine(RuleBasedStateMachine):
             account = self.account(name)
             if name in self.banned:
                 with pytest.raises(ChatError):
-                    d.check_not_banned(account)
+                    bans.check_not_banned(self.state, account, self.clock_ms)
                 return
             session = f"s{len(self.sessions)}{self.clock_ms}"
             self.clock_ms += 1
@@ -360,6 +440,17 @@ class StateMachine(RuleBasedStateMachine):
             # as lists: the order of joining is the order of succession
             assert [(name_of[account], role) for account, role in state.room(room).members.items()] == list(inside.items())
         assert {name_of[account] for account in state.banned} == self.banned
+        rooms = {room.id: room.name for room in state.rooms.values()}
+        under = {("ban", "", name_of[account]): state.accounts[account].ban.until_ms for account in state.banned}
+        under |= {("address-ban", str(network), ""): ban.until_ms for network, ban in state.address_bans}
+        for room in state.rooms.values():
+            under |= {("channel-ban", room.name, name_of[account]): ban.until_ms for account, ban in room.bans.items()}
+            mutes = room.rules.mutes if room.rules is not None else {}
+            under |= {("mute", room.name, name_of[account]): mute.until_ms for account, mute in mutes.items()}
+        assert under == self.ends
+        endings = state.endings.at.items()
+        ending = {(kind, rooms.get(where, where or ""), name_of.get(account, "")): at for (kind, where, account), at in endings}
+        assert ending == {key: until for key, until in self.ends.items() if until is not None}
         assert state.disabled_commands == self.disabled
         assert {session: name_of[account] for session, account in state.held.items()} == self.sessions
         assert {name_of[account] for account in state.online} == set(self.sessions.values())

@@ -50,6 +50,7 @@ CREATE TABLE addresses (
     last_ms INTEGER NOT NULL,
     PRIMARY KEY (account, address)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX addresses_last ON addresses (last_ms);
 
 -- Who may come into an invite-only channel.
 CREATE TABLE channel_invites (
