@@ -26,6 +26,7 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms.runs import Noted, Question, Run
+from chat.rooms.rule_effects import PutIgnore
 from chat.rooms.state import Account, State
 
 OPEN_MAX: Final = 16  # questions that one person's commands may have open at once
@@ -120,9 +121,11 @@ class Questions:
     ) -> Question:
         """Ask. A question of a person whose account is not online is closed from the start (``target_gone``).
 
-        *Raises* ChatError busy where too many are open. Ends the run where the asker has gone meanwhile.
+        *Raises* ChatError busy where too many are open, forbidden where the person ignores the asker. Ends the run where the asker has gone meanwhile.
         """
         state = self._state()
+        if account is not None and run.account in state.accounts[account].ignored:
+            raise ChatError("forbidden", f"{state.name_of(account)} takes no questions from you")
         place, rests_on = self._rests_on(run, account, room, state)
         question = Question(
             id=self._new_id(),
@@ -262,6 +265,10 @@ class Questions:
                     self.end_commands((name,), ChatError("forbidden", f"{name} was switched off"))
                 case fx.DeleteRoom(room=room):
                     self._deleted(room)
+                case PutIgnore(account=account, ignored=ignored):
+                    for question in self._at("person", account):
+                        if question.account == account and question.run.account == ignored:
+                            self.close(question, "target_gone")
                 case _:
                     pass
 

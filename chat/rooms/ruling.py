@@ -124,8 +124,8 @@ def remove_filter(state: State, who: Account, room: Room | None, rule: str) -> l
 
 
 def list_filters(state: State, who: Account, room: Room | None) -> list[tuple[str, int, int]]:
-    """(rule, who made it, when), in the order in which they were made. *Raises* ChatError forbidden."""
-    return [(rule, by, at_ms) for rule, (by, at_ms) in state.book.filters.get(_filters_of(who, room), {}).items()]
+    """(rule, who made it, when), by rule. *Raises* ChatError forbidden."""
+    return sorted((rule, by, at_ms) for rule, (by, at_ms) in state.book.filters.get(_filters_of(who, room), {}).items())
 
 
 def _filters_of(who: Account, room: Room | None) -> int:

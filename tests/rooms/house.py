@@ -371,7 +371,7 @@ def dump(state):
         "address_bans": dict(state.address_bans),
         "endings": dict(state.endings.at),
         "indexes": indexes,
-        "filters": {room: list(rules.items()) for room, rules in state.book.filters.items()},
+        "filters": {room: sorted(rules.items()) for room, rules in state.book.filters.items()},
         "settings": dict(state.book.settings),
     }
 
