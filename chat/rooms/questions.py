@@ -121,7 +121,8 @@ class Questions:
     ) -> Question:
         """Ask. A question of a person whose account is not online is closed from the start (``target_gone``).
 
-        *Raises* ChatError busy where too many are open, forbidden where the person ignores the asker. Ends the run where the asker has gone meanwhile.
+        *Raises* ChatError busy where too many are open, forbidden where the person ignores the asker.
+        Ends the run where the asker has gone meanwhile.
         """
         state = self._state()
         if account is not None and run.account in state.accounts[account].ignored:

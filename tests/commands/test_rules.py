@@ -1,4 +1,4 @@
-"""The commands about rules, through the desk and a real store: what they answer, whom they bind, and that it is all there after a restart."""
+"""The commands about rules, through the desk and a real store: what they answer, whom they bind, and that it holds over a restart."""
 
 import pytest
 
@@ -33,7 +33,8 @@ def say(house, line, text, channel="lobby"):
 
 def logged(house):
     rows = house.writer._db.execute("SELECT actor, action, target, room FROM audit ORDER BY n").fetchall()
-    return [(house.state.name_of(actor), action, house.state.name_of(target) if target else None, bool(room)) for actor, action, target, room in rows]
+    name_of = house.state.name_of
+    return [(name_of(actor), action, name_of(target) if target else None, bool(room)) for actor, action, target, room in rows]
 
 
 def restart(house):

@@ -78,10 +78,10 @@ def test_what_cannot_be_ignored(house):
 
 
 def stored(house):
-    columns = "by, target, room, reason, around"
+    rows = house.writer._db.execute("SELECT by, target, room, reason, around FROM reports ORDER BY id").fetchall()
     return [
         (house.state.name_of(by), house.state.name_of(target), room, reason, [text for *_, text in json.loads(around)])
-        for by, target, room, reason, around in house.writer._db.execute(f"SELECT {columns} FROM reports ORDER BY id").fetchall()
+        for by, target, room, reason, around in rows
     ]
 
 
