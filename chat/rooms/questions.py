@@ -25,8 +25,8 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
-from chat.rooms.runs import Noted, Question, Run
 from chat.rooms.rule_effects import PutIgnore
+from chat.rooms.runs import Noted, Question, Run
 from chat.rooms.state import Account, State
 
 OPEN_MAX: Final = 16  # questions that one person's commands may have open at once
