@@ -11,7 +11,7 @@ import types
 from chat import background
 
 
-def run(config, *, sockets, lock, on_ready):
+def run(config, *, sockets, lock, on_ready, origin, checked):
     addresses = tuple("{}:{}".format(*sock.getsockname()[:2]) for per_listen in sockets for sock in per_listen)
     match config.name:
         case "refuses":

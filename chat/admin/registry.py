@@ -34,7 +34,7 @@ Decide = Callable[[State, int], Sequence[fx.Effect]]  # the state and the time (
 Run = Callable[..., Awaitable[Any]]
 T = TypeVar("T")
 
-MODULES: Final = ("chat.admin.basics", "chat.admin.people", "chat.admin.channels")
+MODULES: Final = ("chat.admin.basics", "chat.admin.people", "chat.admin.channels", "chat.admin.life")
 
 
 class House(Protocol):
@@ -60,11 +60,11 @@ class House(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Daemon:
-    """The running daemon: `chat.daemon.parts.Parts`, and what `chat.daemon.main` lets happen to the process."""
+    """The running daemon: `chat.daemon.parts.Parts`, and `chat.daemon.course.Course`, which says what the process does next."""
 
     config: Config
     parts: Any
-    reload: Callable[[], Any]
+    course: Any
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -20,7 +20,7 @@ Under systemd (``Type=notify``) the daemon stays in the foreground and READY=1 i
 `lock` is the lock, `prepare` takes what a start needs, `launch` runs it, `control` stops it and asks it, `systemd` speaks to systemd.
 """
 
-from chat.background.control import Stopped, stop
+from chat.background.control import Stopped, restart, stop
 from chat.background.launch import log_file, serve, start
 from chat.background.lock import DataLock, Running, StartRefused, holder, last_described, take_lock, wait_free
 from chat.background.prepare import Prepared, ReadyInfo, Run, check_folder, holder_of, prepare, refusal
@@ -42,6 +42,7 @@ __all__ = [
     "notify",
     "prepare",
     "refusal",
+    "restart",
     "serve",
     "start",
     "stop",

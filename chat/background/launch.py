@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -13,46 +14,103 @@ from typing import Any, Literal, NoReturn
 import attrs
 from daemon import DaemonContext
 
-from chat import log
+from chat import __version__, log
+from chat.background import relay, systemd
+from chat.background.handover import HandedOver, Heir
 from chat.background.lock import Running, StartRefused
+from chat.background.origin import Origin
 from chat.background.prepare import UMASK, Prepared, ReadyInfo, Run, line, prepare, refusal
-from chat.background.systemd import notify
-from chat.config import Config
+from chat.config import Config, Loaded
 
 logger = log.get_logger("background")
 
 
-def serve(config: Config, run: Run, tell: Callable[[ReadyInfo], None]) -> int:
+def serve(loaded: Loaded, run: Run, tell: Callable[[ReadyInfo], None]) -> int:
     """Run in the foreground and return the exit status. *tell* is called once, when ready. *Raises* StartRefused."""
-    prepared = prepare(config)
+    origin = Origin.of(loaded, awaited=not systemd.is_notified())
+    heir = Heir.of_environment()
+    if heir is not None:
+        return _succeed(loaded.config, run, heir, origin, tell)
+    prepared = prepare(loaded.config)
     try:
-        log.configure(config.log)
-        return _run(config, run, prepared, tell)
+        log.configure(loaded.config.log)
+        ended = _run(loaded.config, run, prepared, tell, origin)
     except OSError as exc:
         raise StartRefused(line(exc)) from exc
     finally:
         prepared.close()
         log.close()
+    if isinstance(ended, HandedOver):
+        return _hand_over(loaded.config, ended, origin)
+    return ended
 
 
-def _run(config: Config, run: Run, prepared: Prepared, tell: Callable[[ReadyInfo], None]) -> int:
+def _hand_over(config: Config, to: HandedOver, origin: Origin) -> int:
+    """Another process goes on. This one ends, or stays as a relay where somebody waits for its end."""
+    systemd.notify(f"MAINPID={to.pid}")
+    if not origin.awaited:
+        return 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, relay.PASSED_ON)  # until it passes them on
+    with contextlib.suppress(OSError):  # then this process does it: the same, in more memory
+        os.execv(sys.executable, [sys.executable, "-I", "-S", relay.__file__, str(config.lock_file)])
+    return relay.relay(str(config.lock_file))
+
+
+def _succeed(config: Config, run: Run, heir: Heir, origin: Origin, tell: Callable[[ReadyInfo], None]) -> int:
+    """Take over from the daemon that started this process. Returns the exit status."""
+    os.umask(UMASK)
+    try:
+        log.configure(config.log, file=origin.file)
+        prepared = heir.take(config)
+        try:
+            ended = _run(config, run, prepared, tell, origin, heir)
+        finally:
+            prepared.close()
+            log.close()
+    except (StartRefused, OSError) as exc:
+        heir.refuse(refusal(exc) or str(exc))
+        return 1
+    except BaseException as exc:
+        heir.refuse(f"it failed: {log.describe(exc)}")
+        raise
+    if isinstance(ended, HandedOver):
+        systemd.notify(f"MAINPID={ended.pid}")
+        return 0
+    return ended
+
+
+def _run(
+    config: Config, run: Run, prepared: Prepared, tell: Callable[[ReadyInfo], None], origin: Origin, heir: Heir | None = None
+) -> int | HandedOver:
     """*Raises* StartRefused before readiness. What happens after it is logged, and its status is 1."""
     ready = False
     lock, started_s = prepared.lock, time.time()
+    ended: int | HandedOver = 1
 
     def on_ready(info: ReadyInfo) -> None:
+        """Also when the daemon goes on because its successor has failed."""
         nonlocal ready
-        ready = True
-        lock.describe(Running(pid=os.getpid(), host=socket.gethostname(), started_s=started_s, addresses=info.addresses))
+        again, ready = ready, True
+        host = socket.gethostname()
+        running = Running(pid=os.getpid(), host=host, started_s=started_s, addresses=info.addresses, version=__version__)
+        answers, answer = lock.running.answers, lock.running.answer
+        lock.describe(attrs.evolve(running, answers=answers, answer=answer))
         with contextlib.suppress(OSError):  # for others only; nothing depends on it
             config.pid_file.write_text(f"{os.getpid()}\n")
-        with contextlib.suppress(OSError):  # nobody listens any more
-            tell(info)
-        notify("READY=1")
+        if heir is not None and not again:
+            pause_s = time.monotonic() - heir.since
+            logger.info("took_over", pause_s=round(pause_s, 3))
+            heir.ready()
+        if not again:
+            with contextlib.suppress(OSError):  # nobody listens any more
+                tell(info)
+        systemd.notify("READY=1")
 
-    lock.describe(Running(pid=os.getpid(), host=socket.gethostname(), started_s=started_s))
+    if heir is None:
+        lock.describe(Running(pid=os.getpid(), host=socket.gethostname(), started_s=started_s))
     try:
-        return run(config, sockets=prepared.sockets, lock=lock, on_ready=on_ready)
+        ended = run(config, sockets=prepared.sockets, lock=lock, on_ready=on_ready, origin=origin, checked=heir is not None)
+        return ended
     except Exception as exc:
         text = refusal(exc)
         if not ready and text is not None:
@@ -63,7 +121,7 @@ def _run(config: Config, run: Run, prepared: Prepared, tell: Callable[[ReadyInfo
             raise StartRefused(f"internal error {error_id}: {log.describe(exc)}; the log has more") from exc
         return 1
     finally:
-        if ready:
+        if ready and not isinstance(ended, HandedOver):
             config.pid_file.unlink(missing_ok=True)
 
 
@@ -72,11 +130,16 @@ def log_file(config: Config) -> Path:
     return config.log.file or config.log_dir / "chat.log"
 
 
-def start(config: Config, run: Run) -> ReadyInfo:
+def start(loaded: Loaded, run: Run) -> ReadyInfo:
     """Run detached from the terminal. *Returns* when the daemon is ready. *Raises* StartRefused. *Waits* for its start.
 
     Call it before any thread is started.
     """
+    config = loaded.config
+    origin = Origin.of(loaded, file=log_file(config))
+    heir = Heir.of_environment()
+    if heir is not None:  # detached already, as its predecessor is
+        sys.exit(_succeed(config, run, heir, origin, lambda info: None))
     prepared = prepare(config)
     reader, writer = os.pipe()
     prepared.lock.describe(Running())  # no pid until it has its last one
@@ -85,7 +148,7 @@ def start(config: Config, run: Run) -> ReadyInfo:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _detached(config, run, prepared, writer)
+        _detached(config, run, prepared, origin, writer)
     os.close(writer)
     prepared.close()  # this process's copies; the child has its own
     with open(reader, "rb") as pipe:
@@ -100,7 +163,7 @@ def start(config: Config, run: Run) -> ReadyInfo:
     return ReadyInfo(**{**info, "addresses": tuple(info["addresses"]), "data_dir": Path(info["data_dir"])})
 
 
-def _detached(config: Config, run: Run, prepared: Prepared, writer: int) -> NoReturn:
+def _detached(config: Config, run: Run, prepared: Prepared, origin: Origin, writer: int) -> NoReturn:
     """The child of `start`: never returns."""
     pipe = os.fdopen(writer, "w")
 
@@ -124,7 +187,8 @@ def _detached(config: Config, run: Run, prepared: Prepared, writer: int) -> NoRe
             stderr=last_words,
         ).open()
         log.configure(config.log, file=log_file(config))
-        status = _run(config, run, prepared, lambda info: tell("ready", attrs.asdict(info)))
+        ended = _run(config, run, prepared, lambda info: tell("ready", attrs.asdict(info)), origin)
+        status = 0 if isinstance(ended, HandedOver) else ended
     except BaseException as exc:
         tell("refused", refusal(exc) or f"chat could not start: {log.describe(exc)}")
     finally:

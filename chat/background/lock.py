@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,9 @@ class Running:
     host: str = ""
     started_s: float = 0.0  # seconds since 1970
     addresses: tuple[str, ...] = ()
+    version: str = ""
+    answers: int = 0  # how often it answered to a signal (`DataLock.answer`)
+    answer: tuple[str, ...] = ()  # the last one, in lines; the first word is "fine" or "refused"
 
 
 @attrs.define(eq=False)
@@ -35,12 +39,20 @@ class DataLock:
 
     path: Path
     fd: int
+    running: Running = Running()
 
     def describe(self, running: Running) -> None:
         """Write down who holds it."""
+        self.running = running
         data = json.dumps(attrs.asdict(running)).encode()
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, data, 0)
+
+    def answer(self, *, fine: bool, lines: Sequence[str]) -> None:
+        """Tell whoever sent the last signal what came of it: signals carry no answer, and this file is where he looks."""
+        answer = ("fine" if fine else "refused", *lines)
+        with contextlib.suppress(OSError):  # a full disk
+            self.describe(attrs.evolve(self.running, answers=self.running.answers + 1, answer=answer))
 
     def release(self) -> None:
         if self.fd >= 0:
@@ -87,7 +99,13 @@ def _described(data: bytes) -> Running:
     try:
         raw = json.loads(data)
         return Running(
-            pid=int(raw["pid"]), host=str(raw["host"]), started_s=float(raw["started_s"]), addresses=tuple(map(str, raw["addresses"]))
+            pid=int(raw["pid"]),
+            host=str(raw["host"]),
+            started_s=float(raw["started_s"]),
+            addresses=tuple(map(str, raw["addresses"])),
+            version=str(raw.get("version", "")),
+            answers=int(raw.get("answers", 0)),
+            answer=tuple(map(str, raw.get("answer", ()))),
         )
     except (ValueError, KeyError, TypeError):
         return Running()

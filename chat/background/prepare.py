@@ -4,13 +4,20 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
 from chat import log
+from chat.background import systemd
 from chat.background.lock import DataLock, Running, StartRefused, already, holder, take_lock
 from chat.config import Config
+from chat.transport.certificates import server_context
+from chat.transport.door import bind, connection_cap
+
+if TYPE_CHECKING:
+    from chat.background.handover import HandedOver
+    from chat.background.origin import Origin
 
 UMASK: Final = 0o077
 
@@ -28,11 +35,18 @@ class ReadyInfo:
 
 
 class Run(Protocol):
-    """`chat.daemon.run`: returns the exit status. *sockets*: one list for each ``[[listen]]``, listening."""
+    """`chat.daemon.run`: returns the exit status, or who goes on. *sockets*: one list for each ``[[listen]]``, listening."""
 
     def __call__(
-        self, config: Config, *, sockets: list[list[socket.socket]], lock: "DataLock", on_ready: Callable[[ReadyInfo], None]
-    ) -> int: ...
+        self,
+        config: Config,
+        *,
+        sockets: list[list[socket.socket]],
+        lock: "DataLock",
+        on_ready: Callable[[ReadyInfo], None],
+        origin: "Origin | None" = None,
+        checked: bool = False,
+    ) -> "int | HandedOver": ...
 
 
 @attrs.define(eq=False)
@@ -41,6 +55,14 @@ class Prepared:
 
     sockets: list[list[socket.socket]]
     lock: DataLock
+
+    def bind(self, config: Config, inherited: dict[str, list[socket.socket]]) -> None:
+        """Sockets for each ``[[listen]]``: those *inherited* for its address, which are taken out of there, else new ones.
+
+        *Raises* OSError, ValueError.
+        """
+        for listen in config.listen:
+            self.sockets.append(inherited.pop(listen.address, []) or bind(listen.address))
 
     def close(self) -> None:
         for sockets in self.sockets:
@@ -51,33 +73,32 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Take the addresses and the data folder. *Raises* StartRefused, and has touched nothing then."""
-    from chat.transport.certificates import server_context
-    from chat.transport.door import bind, connection_cap
-
     os.umask(UMASK)
     running = holder_of(config)
     if running is not None:
         raise StartRefused(already(config.data_dir, running))
-    check_folder(config.data_dir)
-    if config.database.is_dir():
-        raise StartRefused(f"the database {config.database} is a folder")
-    bound: list[list[socket.socket]] = []
+    prepared = Prepared([], DataLock(config.lock_file, -1))
     try:
-        if config.tls.certificate is not None:
-            server_context(config.certificate, config.key)  # that it works; one of our own making is looked at by the daemon
-        connection_cap(config.limits.connections)
-        for listen in config.listen:
-            bound.append(bind(listen.address))
+        check_before(config)
+        prepared.bind(config, systemd.activated(config))
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = take_lock(config.lock_file)
+        prepared.lock = take_lock(config.lock_file)
     except BaseException as exc:
-        for sockets in bound:
-            for sock in sockets:
-                sock.close()
+        prepared.close()
         if isinstance(exc, OSError | ValueError):
             raise StartRefused(line(exc)) from exc
         raise
-    return Prepared(bound, lock)
+    return prepared
+
+
+def check_before(config: Config) -> None:
+    """What can be seen without touching anything. *Raises* StartRefused, OSError, ValueError."""
+    check_folder(config.data_dir)
+    if config.database.is_dir():
+        raise StartRefused(f"the database {config.database} is a folder")
+    if config.tls.certificate is not None:
+        server_context(config.certificate, config.key)  # that it works; one of our own making is looked at by the daemon
+    connection_cap(config.limits.connections)
 
 
 def holder_of(config: Config) -> Running | None:

@@ -1,5 +1,6 @@
 """The life of a server: serve, start, stop, status."""
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ def serve(loaded: "Loaded") -> None:
         _tell_ready(info, stop="Ctrl-C")
 
     try:
-        status = background.serve(loaded.config, daemon.run, tell)
+        status = background.serve(loaded, daemon.run, tell)
     except background.StartRefused as exc:
         raise fail(str(exc)) from None
     raise click.exceptions.Exit(status)
@@ -37,7 +38,7 @@ def start(loaded: "Loaded") -> None:
     from chat import background, daemon
 
     try:
-        info = background.start(loaded.config, daemon.run)
+        info = background.start(loaded, daemon.run)
     except background.StartRefused as exc:
         raise fail(str(exc)) from None
     _tell_ready(info, stop="chat stop")
@@ -56,15 +57,32 @@ def _tell_ready(info: Any, *, stop: str) -> None:
 
 
 @main.command()
+@click.option("--now", is_flag=True, help="Wait for nobody: end within a second. What was acknowledged is stored.")
 @server_options
-def stop(loaded: "Loaded") -> None:
-    """Stop the server in the background, and wait for its end."""
+def stop(loaded: "Loaded", now: bool) -> None:
+    """Stop the server, and wait for its end. Everybody is answered and told when to come back."""
     from chat import background
 
-    done = asked(background.stop, loaded.config)
+    done = asked(functools.partial(background.stop, now=now), loaded.config)
     if done.result == "failed":
         raise fail(done.text)
     click.echo(done.text)
+
+
+@main.command()
+@server_options
+def restart(loaded: "Loaded") -> None:
+    """Replace the running server by a new process, for an upgrade or a changed configuration. Nobody is refused, nothing is lost.
+
+    The new one has the arguments that the server was started with. It checks itself first; if it is not fit, the old one goes on.
+    """
+    from chat import background
+    from chat.admin import client
+
+    try:
+        click.echo(background.restart(loaded.config, lambda: client.run(loaded.config, "restart")))
+    except (background.StartRefused, client.Refused) as exc:
+        raise fail(f"not restarted: {exc}") from None
 
 
 @main.command()

@@ -9,7 +9,7 @@ All mistakes are found in one go and told together, each with where it stands, i
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -35,6 +35,7 @@ class Loaded:
     config: Config
     file: Path | None
     sources: Mapping[str, Source]
+    again: "Callable[[], Loaded]" = attrs.field(repr=False, eq=False)  # read the file once more, with the same environment and flags
 
 
 def fields(cls: type) -> dict[str, "attrs.Attribute[Any]"]:
@@ -80,10 +81,12 @@ def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | N
     return read(path, env, flags).config
 
 
-def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
-    """Like `load`, but tells also where each value comes from."""
+def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None, *, cwd: Path | None = None) -> Loaded:
+    """Like `load`, but tells also where each value comes from. Paths of the environment and of flags are relative to *cwd*."""
+    cwd = cwd or Path.cwd()  # kept for `Loaded.again`: a daemon changes its folder
+    env = dict(env)
     file = find_file(path, env)
-    raw: dict[str, Any] = _parse(file) if file else {}
+    raw: dict[str, Any] = _parse(file, cwd) if file else {}
     problems: list[str] = []
     sources: dict[str, Source] = dict.fromkeys(_given(raw), "file")
     names: dict[str, str] = {}  # key path → what to call its source in a message
@@ -97,8 +100,8 @@ def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | N
                 continue
             names[key_path], sources[key_path] = label, source  # type: ignore[assignment]
     try:
-        folder = file.absolute().parent if file else Path.cwd()
-        config = _structure(_merged(raw, over), folder, over)
+        folder = Path(cwd, file).parent if file else cwd
+        config = _structure(_merged(raw, over), folder, over, cwd)
     except ConfigError as exc:
         for problem in exc.problems:
             key_path, _, text = problem.partition("\t")
@@ -107,12 +110,12 @@ def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | N
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
-    return Loaded(config=config, file=file, sources=sources)
+    return Loaded(config=config, file=file, sources=sources, again=lambda: read(path, env, flags, cwd=cwd))
 
 
-def _parse(file: Path) -> dict[str, Any]:
+def _parse(file: Path, cwd: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(Path(cwd, file).read_text("utf-8"))
     except OSError as exc:
         raise ConfigError([f"{file}: cannot be read: {exc.strerror}"]) from None
     except UnicodeDecodeError as exc:
@@ -203,11 +206,11 @@ def _merged(raw: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- checking
 
 
-def _structure(raw: dict[str, Any], folder: Path, over: Mapping[str, Any]) -> Config:
-    """*Raises* ConfigError whose problems are "key path TAB text". Paths are relative to *folder*, those of *over* to the cwd."""
+def _structure(raw: dict[str, Any], folder: Path, over: Mapping[str, Any], cwd: Path) -> Config:
+    """*Raises* ConfigError whose problems are "key path TAB text". Paths are relative to *folder*, those of *over* to *cwd*."""
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for name, cls in [*SECTIONS.items(), ("", Config)]:  # in this order: hooks are looked up when one is made
-        converter.register_structure_hook(cls, _section_hook(converter, name, cls, folder, over))
+        converter.register_structure_hook(cls, _section_hook(converter, name, cls, folder, over, cwd))
     problems: list[str] = []
     try:
         config = converter.structure(raw, Config)
@@ -226,12 +229,12 @@ def _structure(raw: dict[str, Any], folder: Path, over: Mapping[str, Any]) -> Co
     return config
 
 
-def _section_hook(converter: cattrs.Converter, name: str, cls: type, folder: Path, over: Mapping[str, Any]) -> Any:
+def _section_hook(converter: cattrs.Converter, name: str, cls: type, folder: Path, over: Mapping[str, Any], cwd: Path) -> Any:
     overrides: dict[str, Any] = {}
     for inner in fields(cls):
         path = f"{name}.{inner}".removeprefix(".")
         if path in KEYS:
-            overrides[inner] = override(struct_hook=_key_hook(path, Path.cwd() if path in over else folder))
+            overrides[inner] = override(struct_hook=_key_hook(path, cwd if path in over else folder))
     inside: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **overrides)
 
     def hook(value: Any, _: Any) -> Any:

@@ -1,32 +1,36 @@
 """The composition root: makes the parts, hands them to each other, and owns the nurseries in which they run.
 
-    run                               a signal watcher beside everything: TERM and INT drain, again = now, HUP reloads certificates
+    run                               signals beside everything (`course`); again from here when a successor has failed
     └ open_sqlite                     closed last
       └ SERVICES     flusher (TLS) · watchdog
         └ PIPELINE     manager · committer: they end by themselves when the inbox is closed
-          └ CONNECTIONS  a task each; deadline = drain_s once stopping
+          └ CONNECTIONS  a task each; deadline once stopping
             └ DOORS        listeners · admin socket · ticker
 
 Stopping: DOORS are cancelled, so nobody new comes; every connection stops reading, has answered what it read, and says goodbye; the
 inbox is closed, the manager ends, the committer stores and routes what is left; the store is closed. Nothing sleeps, nothing polls.
+Restarting is the same, but that the sockets stay open, a successor waits for the store, and who is cut off may come back at once.
 """
 
 import gc
-import signal
+import random
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import attrs
 import trio
 
 from chat.admin import server as admin
 from chat.admin.registry import Daemon
 from chat.background import DataLock, ReadyInfo, StartRefused, notify
+from chat.background.handover import HandedOver
+from chat.background.origin import Origin
 from chat.config import Config
 from chat.daemon.bootstrap import bootstrap, open_certificate, ready_info
+from chat.daemon.course import Course
 from chat.daemon.doors import open_doors
 from chat.daemon.parts import MessageLogs, Parts
 from chat.daemon.reload import reload
@@ -45,71 +49,65 @@ SWITCH_INTERVAL_S: Final = 1e-4  # the writer thread and the loop share the GIL:
 GC_YOUNG: Final = 50_000
 
 
-def run(config: Config, *, sockets: list[list[socket.socket]], lock: DataLock, on_ready: Callable[[ReadyInfo], None]) -> int:
+def run(
+    config: Config,
+    *,
+    sockets: list[list[socket.socket]],
+    lock: DataLock,
+    on_ready: Callable[[ReadyInfo], None],
+    origin: Origin | None = None,
+    checked: bool = False,
+) -> int | HandedOver:
     """Serve until a signal says stop; *sockets* are one list for each ``[[listen]]``, listening. Returns the exit status.
 
+    With *origin* it can be restarted: who goes on is returned then. *checked*: the database was looked at a moment ago.
     *Raises* StartRefused with one clear line. *Owns* the sockets. The *lock* on the data folder stays the caller's.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GC_YOUNG, 20, 10)
+    course = Course(config=config, sockets=sockets, lock=lock, origin=origin)
     try:
-        trio.run(partial(_main, config, sockets, on_ready))
+        trio.run(partial(_main, course, on_ready, checked))
     except* StoreRefused as refused:
         raise StartRefused(str(_first(refused))) from None
-    return 0
+    finally:
+        course.over()
+    successor = course.handed_over_to
+    return 0 if successor is None else HandedOver(pid=successor)
 
 
 def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _main(config: Config, sockets: list[list[socket.socket]], on_ready: Callable[[ReadyInfo], None]) -> None:
+async def _main(course: Course, on_ready: Callable[[ReadyInfo], None], checked: bool) -> None:
+    config = course.config
     async with trio.open_nursery() as watched:
-        stop = _Stop()
-        await watched.start(_watch_signals, stop)
-        async with open_sqlite(
-            config.database,
-            busy_timeout_s=config.storage.busy_timeout_s,
-            min_free_bytes=config.storage.min_free_bytes,
-            locked=True,
-        ) as store:
-            await _serve(config, sockets, store, stop, on_ready)
+        await watched.start(course.watch_signals)
+        while True:
+            async with open_sqlite(
+                config.database,
+                busy_timeout_s=config.storage.busy_timeout_s,
+                min_free_bytes=config.storage.min_free_bytes,
+                locked=True,
+                checked=checked,
+            ) as store:
+                await _serve(course, store, on_ready)
+            if not await course.goes_on():
+                break
+            checked = False
         watched.cancel_scope.cancel()
 
 
-@attrs.define(eq=False)
-class _Stop:
-    """How the daemon is told to end. ``wanted`` once: drain; ``now`` is called for the second time."""
-
-    wanted: trio.Event = attrs.Factory(trio.Event)
-    now: Callable[[], None] = lambda: None
-    reload: Callable[[], None] = lambda: None
-
-
-async def _watch_signals(stop: _Stop, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    terminal = sys.stdin is not None and sys.stdin.isatty()  # asked now: after a hangup it is none any more
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-        task_status.started()
-        async for number in received:
-            if number == signal.SIGHUP and not terminal:
-                stop.reload()
-            elif stop.wanted.is_set():
-                stop.now()
-            else:
-                log.info("stopping", signal=signal.Signals(number).name)
-                stop.wanted.set()
-
-
-async def _serve(
-    config: Config, sockets: list[list[socket.socket]], store: SqliteStore, stop: _Stop, on_ready: Callable[[ReadyInfo], None]
-) -> None:
+async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyInfo], None]) -> None:
+    config, sockets = course.config, [[sock.dup() for sock in listening] for listening in course.sockets]  # the doors close theirs
     tls = open_certificate(config)
     flush = FlushSet()
     parts = Parts.make(config, store, flush)
     with MessageLogs(config, parts):
         async with trio.open_nursery() as services:
-            stop.now = services.cancel_scope.cancel
-            stop.reload = partial(reload, config, tls, parts.site)
+            course.now = services.cancel_scope.cancel
+            course.reload = partial(reload, config, tls, parts.site)
             services.start_soon(flush.run)
             services.start_soon(watch, parts.manager.watched())
             async with trio.open_nursery() as pipeline:
@@ -120,15 +118,19 @@ async def _serve(
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as doors:
                         await doors.start(partial(open_doors, config, sockets, tls, parts, connections))
-                        await doors.start(admin.serve, Daemon(config=config, parts=parts, reload=stop.reload), connections)
+                        await doors.start(admin.serve, Daemon(config=config, parts=parts, course=course), connections)
                         doors.start_soon(tick, parts)
                         gc.collect()
                         gc.freeze()  # what is here now stays: the collector need not look at it again
                         on_ready(ready_info(config, sockets, parts.manager.desk.state, first))
-                        await stop.wanted.wait()
+                        course.serves()
+                        await course.wanted.wait()
                         doors.cancel_scope.cancel()
-                    notify("STOPPING=1")
-                    connections.cancel_scope.deadline = trio.current_time() + config.limits.drain_s
+                    course.left_doors()
+                    notify("STOPPING=1" if course.ending else "STATUS=restarting")
+                    connections.cancel_scope.deadline = trio.current_time() + course.drain_s()
+                    come_back_s = course.come_back_s(len(parts.services.links))
+                    parts.services.retry_after = lambda: round(random.uniform(*come_back_s), 3)
                     parts.services.stopping = True
                     parts.site.stop()
                     parts.manager.stop_commands(retry_after=parts.services.retry_after())
@@ -136,4 +138,4 @@ async def _serve(
                         link.stop()
                 await parts.manager.inbox.aclose()
             services.cancel_scope.cancel()
-    log.info("stopped")
+    log.info("stopped", drain_s=round(time.monotonic() - course.stopped_at, 3))

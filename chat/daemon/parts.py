@@ -1,6 +1,5 @@
 """The parts of a daemon, and who knows whom."""
 
-import random
 import time
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ from chat.transport import certificates, http
 from chat.transport.outbox import FlushSet
 
 PAGE: Final = Path(__file__).parents[1] / "frontends" / "web" / "static"
-COME_BACK_S: Final = (0.5, 2.0)  # retry_after at the end is spread between these, so that not everybody is back at once
 
 
 def now_ms() -> int:
@@ -106,7 +104,6 @@ class Parts:
             limits=limits,
             welcome=partial(welcome, config),
             now=trio.current_time,
-            retry_after=lambda: round(random.uniform(*COME_BACK_S), 2),
         )
         site = http.Site(files=http.load_static(PAGE), origins=origins(config), handler=partial(connection.serve, services))
         return cls(store=store, committer=committer, manager=manager, services=services, site=site, flush=flush, hooks=hooks)

@@ -10,7 +10,7 @@ from chat.transport import certificates, http
 log = get_logger("chat.daemon")
 
 
-def reload(config: Config, tls: Any, site: http.Site) -> None:
+async def reload(config: Config, tls: Any, site: http.Site) -> None:
     """A new certificate; one that is broken leaves the old in use."""
     try:
         certificates.reload(tls, config.certificate, config.key)

@@ -38,10 +38,11 @@ async def open_sqlite(
     min_free_bytes: int = 256 << 20,
     clock: Callable[[], int] = now_ms,
     locked: bool = False,
+    checked: bool = False,
 ) -> AsyncIterator["SqliteStore"]:
     """Open the store in the folder (or file) *path*, making and locking it; *clock* gives milliseconds since 1970.
 
-    *locked*: this process has the lock on the folder already.
+    *locked*: this process has the lock on the folder already. *checked*: the file was checked a moment ago (`sqlite_files.check`).
 
     *Raises* StoreRefused, having touched nothing: in use, damaged, foreign, made by a newer chat, locked, not writable.
     *Owns* the lock on the folder and every connection. On the way out readers and writer must have ended.
@@ -51,7 +52,7 @@ async def open_sqlite(
     try:
 
         def start() -> SqliteWriter:
-            prepare(file, busy_timeout_s=busy_timeout_s)
+            prepare(file, busy_timeout_s=busy_timeout_s, checked=checked)
             return SqliteWriter(file, busy_timeout_s=busy_timeout_s, min_free_bytes=min_free_bytes, now_ms=clock)
 
         store = SqliteStore(await trio.to_thread.run_sync(start), busy_timeout_s=busy_timeout_s)

@@ -10,9 +10,11 @@ import fcntl
 import os
 import re
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from chat.log import get_logger
 from chat.store.base import StoreRefused
 from chat.store.migrate import migrate_sqlite, newest, version_of
 
@@ -20,6 +22,7 @@ FILE: Final = "chat.sqlite3"
 LOCK: Final = "chat.lock"
 APPLICATION_ID: Final = 0x63686174  # "chat"
 SQLITE_MIN: Final = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE FROM are older
+logger = get_logger("chat.store")
 STATEMENTS: Final = 256  # kept prepared; the commit has one of each kind for every power of two
 
 
@@ -55,18 +58,35 @@ def lock_folder(folder: Path) -> int:
     return lock
 
 
-def prepare(path: Path, *, busy_timeout_s: float) -> None:
-    """Under the lock: make the database at *path*, or check it and bring it to the newest schema. *Raises* StoreRefused."""
+def check(path: Path, busy_timeout_s: float) -> None:
+    """Whether `prepare` would take what is there, without touching it, also while another process uses it. *Raises* StoreRefused."""
+    try:
+        if path.exists():
+            _check(path, busy_timeout_s)
+    except sqlite3.Error as exc:
+        raise _refused(path, exc) from exc
+    except OSError as exc:
+        raise StoreRefused(f"{path}: {exc.strerror}") from exc
+
+
+def prepare(path: Path, *, busy_timeout_s: float, checked: bool = False) -> None:
+    """Under the lock: make the database at *path*, or check it and bring it to the newest schema. *Raises* StoreRefused.
+
+    *checked*: it was looked at a moment ago, by `check`, and need not be read from end to end again. A database that is migrated is
+    backed up before, into ``backups`` beside it.
+    """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise StoreRefused(f"SQLite {'.'.join(map(str, SQLITE_MIN))} or newer is needed; this Python has {sqlite3.sqlite_version}")
     try:
         if path.exists():
-            version = _check(path, busy_timeout_s)
+            version = _check(path, busy_timeout_s, whole=not checked)
             if path.stat().st_mode & 0o077:
                 path.chmod(0o600)
             if version < newest("sqlite"):
+                back_up(path, version, busy_timeout_s)
                 with contextlib.closing(connect(path, busy_timeout_s=busy_timeout_s)) as db:
                     migrate_sqlite(db)
+                    logger.info("migrated", schema=newest("sqlite"), before=version)
         else:
             _create(path)
     except sqlite3.Error as exc:
@@ -97,15 +117,44 @@ def connect(path: Path, *, busy_timeout_s: float, read_only: bool = False) -> sq
         raise
 
 
-def _check(path: Path, busy_timeout_s: float) -> int:
-    """Look without touching. *Returns* the schema's version."""
+def back_up(path: Path, version: int, busy_timeout_s: float) -> Path:
+    """A copy of the database, which has schema *version*, into ``backups`` beside it: as a whole or not at all. *Returns* where it is."""
+    folder = path.parent / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    copy, draft = folder / f"{path.stem}-schema{version}-{stamp}.db", folder / f"{path.stem}.new"
+    draft.unlink(missing_ok=True)  # of a migration that was cut short
+    try:
+        with contextlib.closing(connect(path, busy_timeout_s=busy_timeout_s)) as db:
+            os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            db.execute("VACUUM INTO ?", (str(draft),))
+        _sync(draft)
+    except (OSError, sqlite3.Error) as exc:
+        draft.unlink(missing_ok=True)
+        raise StoreRefused(f"{path}: cannot be copied to {folder} before its migration: {exc}; nothing was changed") from exc
+    draft.rename(copy)
+    _sync(folder)
+    logger.info("backed_up", file=str(copy), schema=version)
+    return copy
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check(path: Path, busy_timeout_s: float, *, whole: bool = True) -> int:
+    """Look without touching. *Returns* the schema's version. Not *whole*: pages are not read one by one."""
     if path.stat().st_size == 0:
         raise StoreRefused(f"{path}: damaged: the file is empty; nothing was changed, put a backup in its place")
     with contextlib.closing(connect(path, busy_timeout_s=busy_timeout_s, read_only=True)) as db:
         (found,) = db.execute("PRAGMA application_id").fetchone()
         if found != APPLICATION_ID:
             raise StoreRefused(f"{path}: not a database of chat; nothing was changed")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone() if whole else ("ok",)
         if verdict != "ok":
             first = str(verdict).strip().splitlines()[-1]
             raise StoreRefused(f"{path}: damaged: {first}; nothing was changed, put a backup in its place")
@@ -129,17 +178,9 @@ def _create(path: Path) -> None:
         (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreRefused(f"{path.parent}: this file system cannot hold the database (no WAL: {mode})")
-    descriptor = os.open(draft, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(draft)
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(path.parent)
 
 
 def _refused(path: Path, exc: sqlite3.Error) -> StoreRefused:

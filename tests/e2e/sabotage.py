@@ -84,7 +84,70 @@ def no_sync() -> None:
     sqlite_files.connect = sqlite_commit.connect = careless
 
 
-SABOTAGES = {f.__name__: f for f in (ack_before_commit, dedupe_off, seq_from_memory, no_sync)}
+# ---------------------------------------------------------------- of a daemon that is to take over from another
+
+
+def _migrations(*more: str) -> None:
+    """As if the package had been upgraded: a successor knows so many migrations more."""
+    import os
+
+    from chat.background.origin import HANDOVER
+    from chat.store import migrate, sqlite_files
+
+    if HANDOVER not in os.environ:
+        return
+    known = dict(migrate.migrations("sqlite"))
+    for number, sql in enumerate(more, len(known) + 1):
+        known[number] = sql
+    migrate.migrations = lambda dialect: known
+    migrate.newest = sqlite_files.newest = lambda dialect: len(known)
+
+
+def upgraded() -> None:
+    """The successor has a migration more."""
+    _migrations("CREATE TABLE upgraded (x INTEGER);")
+
+
+def bad_migration() -> None:
+    """The successor's migration fails in the middle."""
+    _migrations("CREATE TABLE upgraded (x INTEGER); CREATE TABLE upgraded (x INTEGER);")
+
+
+def dies_migrated() -> None:
+    """The successor migrates, and dies before it serves."""
+    import os
+
+    from chat.background.origin import HANDOVER
+
+    if HANDOVER in os.environ:
+        _migrations("CREATE TABLE upgraded (x INTEGER);")
+        _heir_dies()
+
+
+def heir_dies() -> None:
+    """The successor has the data, and dies before it serves."""
+    import os
+
+    from chat.background.origin import HANDOVER
+
+    if HANDOVER in os.environ:
+        _heir_dies()
+
+
+def _heir_dies() -> None:
+    import os
+    import signal
+
+    from chat.rooms.manager import Manager
+
+    async def die(self: Manager) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Manager.start = die
+
+
+BREACHES = (ack_before_commit, dedupe_off, seq_from_memory, no_sync)
+SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies)}
 
 
 def command(name: str) -> tuple[str, ...]:
