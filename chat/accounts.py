@@ -250,6 +250,7 @@ class Logins:
         self._exempt_loopback = exempt_loopback
         self._clock = clock
         self._under_way: dict[Hashable, _UnderWay] = {}
+        self.wrong = 0  # since the start
 
     async def check(self, name: str, password: str, password_hash: str | None, peer: Origin) -> bool:
         """Whether *password* is that of the account *name* (canonical), whose hash is *password_hash*; None where there is none.
@@ -259,7 +260,9 @@ class Logins:
         attempts are under way as might still be wrong, for one of them. *If cancelled* while hashing, a wrong one is still counted.
         """
         if peer.loopback and self._exempt_loopback:
-            return await self._passwords.verify(password_hash, password)
+            right = await self._passwords.verify(password_hash, password)
+            self.wrong += not right
+            return right
         places = (
             (self._by_account, (name[:64], network_of(peer.prefix))),
             (self._by_address, peer.prefix),
@@ -268,6 +271,7 @@ class Logins:
         try:
             right = await self._passwords.verify(password_hash, password)
             if not right:
+                self.wrong += 1
                 now = self._clock()
                 for throttle, key in places:
                     throttle.add(key, now)

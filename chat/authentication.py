@@ -34,6 +34,12 @@ class Guard:
     passwords: accounts.Passwords
     logins: accounts.Logins
     registrations: accounts.Registrations
+    bad_tokens: int = 0
+
+    @property
+    def failures(self) -> int:
+        """Wrong passwords and tokens since the start."""
+        return self.logins.wrong + self.bad_tokens
 
 
 async def register(conn: "Connection", request: m.Register) -> None:
@@ -80,9 +86,11 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
     token_hash = accounts.token_hash(request.token)
     row = await services.store.session_by_token(token_hash)
     if row is None or row.expires_ms <= services.manager.desk.clock.now_ms():
+        services.guard.bad_tokens += 1
         raise ChatError("unauthorized", "this session has ended; log in again")
     _check_address(conn, services.manager.desk.state.accounts.get(row.account))
     if row.token == "stale":
+        services.guard.bad_tokens += 1
         await conn.ask(it.TokenReused(account=row.account, session=row.session))
         raise ChatError("unauthorized", "this token was used before; the session was ended, log in again")
     conn.cursors = request.cursors

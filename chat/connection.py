@@ -17,6 +17,7 @@ How a connection ends:
 In every case `Manager.gone` is told by a plain call, and the session is held for the resume window.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -65,6 +66,8 @@ class Services:
     now: Callable[[], float]
     links: "set[Connection]" = attrs.Factory(set)
     stopping: bool = False
+    frames_in: int = 0
+    refused: Counter[str] = attrs.Factory(Counter)  # by code: what never came to the rooms
     retry_after: Callable[[], float] = lambda: 1.0  # seconds until those whom the end of the daemon cuts off may come back
 
     def list_channels(self, account: Account) -> list[m.ChannelInfo]:
@@ -138,7 +141,7 @@ class Connection:
 
     async def _read(self) -> bool:
         """Read until the peer says nothing more. Returns whether it ended in order (False: the line is broken)."""
-        transport, outbox, receive = self.transport, self.outbox, self.protocol.receive
+        services, transport, outbox, receive = self.services, self.transport, self.outbox, self.protocol.receive
         while True:
             if outbox.lagging:
                 await outbox.wait_not_lagging()
@@ -151,6 +154,7 @@ class Connection:
                 return False
             if not frames:
                 return True
+            services.frames_in += len(frames)
             self.pinged = False
             if self.fresh_token:
                 self.fresh_token = False
@@ -273,6 +277,7 @@ class Connection:
 
     def refuse(self, item: Any, error: ChatError) -> None:
         """Answer one request with its refusal."""
+        self.services.refused[error.code] += 1
         id = error.id if isinstance(error, RemoteProtocolError) else getattr(item, "id", None)
         cid = error.cid if isinstance(error, RemoteProtocolError) else getattr(item, "cid", None)
         self.tell(m.Error(id=id, cid=cid, code=error.code, message=error.message, retry_after=error.retry_after))

@@ -272,6 +272,7 @@ class _Library(logging.Handler):
 
 
 _output: Output | None = None
+_level = "warning"
 _file: RotatedFile | None = None
 
 
@@ -302,9 +303,20 @@ def _to_stream(stream: TextIO | None) -> Output:
     return Output(write, readable=(stream or sys.stderr).isatty())
 
 
+def level() -> str:
+    """The least that is logged."""
+    return _level
+
+
+def set_level(level: str) -> None:
+    """Log from *level* on: one of `LEVELS`. Where to, stays."""
+    assert _output is not None
+    _use(_output, level)
+
+
 def _use(output: Output, level: str) -> None:
-    global _output
-    _output = output
+    global _output, _level
+    _output, _level = output, level
     structlog.configure(
         processors=[merge_contextvars, _exception, _redact, _stamp, output],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),

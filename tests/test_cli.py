@@ -23,6 +23,7 @@ COMMANDS = (
     *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
     *("invite list", "invite revoke"),
     *("serve", "start", "stop", "restart", "status", "invite", "audit verify"),
+    *("prove", "bench", "log-level"),
     *("config check", "config show", "config example", "connect", "send", "tail"),
 )
 

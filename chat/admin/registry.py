@@ -34,7 +34,7 @@ Decide = Callable[[State, int], Sequence[fx.Effect]]  # the state and the time (
 Run = Callable[..., Awaitable[Any]]
 T = TypeVar("T")
 
-MODULES: Final = ("chat.admin.basics", "chat.admin.people", "chat.admin.channels", "chat.admin.life")
+MODULES: Final = ("chat.admin.basics", "chat.admin.people", "chat.admin.channels", "chat.admin.life", "chat.admin.seeing")
 
 
 class House(Protocol):

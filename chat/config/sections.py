@@ -6,6 +6,7 @@ checks by it (`chat.config.load`). The values are checked when a configuration i
 *Source*: contract, section 7 (defaults) and section 8 (names).
 """
 
+import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -46,6 +47,16 @@ def split_address(text: str) -> tuple[str, int]:
 
 def _address(text: str) -> None:
     split_address(text)
+
+
+def _loopback(text: str) -> None:
+    host = split_address(text)[0] if text else "127.0.0.1"
+    try:
+        fine = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError('HOST:PORT of this machine itself, such as "127.0.0.1:7668"')
 
 
 def _public_address(text: str) -> None:
@@ -212,6 +223,18 @@ class Log:
     rotate_keep: int = key(5, "How many renamed files are kept of each.", low=0, high=1000)
 
 
+@attrs.frozen(kw_only=True)
+class Metrics:
+    """What monitoring may read: GET /metrics (Prometheus), /healthz (the daemon is alive), /readyz (it would store a message now)."""
+
+    address: str = key(
+        "",
+        'HOST:PORT on this machine alone, such as "127.0.0.1:7668". Empty: nowhere (two daemons on a machine would want the same port). '
+        "Without any of it: chat status.",
+        check=_loopback,
+    )
+
+
 def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("chat"))
 
@@ -245,6 +268,7 @@ class Config:
     passwords: Passwords = attrs.field(default=Passwords(), metadata={"section": Passwords})
     limits: Limits = attrs.field(default=Limits(), metadata={"section": Limits})
     log: Log = attrs.field(default=Log(), metadata={"section": Log})
+    metrics: Metrics = attrs.field(default=Metrics(), metadata={"section": Metrics})
 
     @property
     def database(self) -> Path:

@@ -10,7 +10,7 @@ from chat import connection
 from chat.config import Config
 from chat.daemon.parts import Parts
 from chat.transport import door, http
-from chat.transport.outbox import OutboxLimits, OutboxPool
+from chat.transport.outbox import OutboxLimits
 
 
 async def open_doors(
@@ -40,7 +40,7 @@ async def open_doors(
         ),
         tls=tls,
         flush=parts.flush,
-        pool=OutboxPool(limits.outboxes_total_bytes),
+        pool=parts.pool,
         handler=partial(connection.serve, parts.services),
         connections=connections,
         web_handler=partial(http.serve, parts.site),

@@ -2,7 +2,7 @@
 
     run                               signals beside everything (`course`); again from here when a successor has failed
     └ open_sqlite                     closed last
-      └ SERVICES     flusher (TLS) · watchdog
+      └ SERVICES     flusher (TLS) · watchdog · metrics
         └ PIPELINE     manager · committer: they end by themselves when the inbox is closed
           └ CONNECTIONS  a task each; deadline once stopping
             └ DOORS        listeners · admin socket · ticker
@@ -36,6 +36,7 @@ from chat.daemon.parts import MessageLogs, Parts
 from chat.daemon.reload import reload
 from chat.daemon.ticker import tick
 from chat.log import get_logger
+from chat.metrics import server as metrics
 from chat.store.base import StoreRefused
 from chat.store.sqlite import SqliteStore, open_sqlite
 from chat.transport.outbox import FlushSet
@@ -110,11 +111,14 @@ async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyIn
             course.reload = partial(reload, config, tls, parts.site)
             services.start_soon(flush.run)
             services.start_soon(watch, parts.manager.watched())
+            services.start_soon(parts.watch.run_delay)
+            services.start_soon(metrics.serve, config.metrics.address, parts)
             async with trio.open_nursery() as pipeline:
                 pipeline.start_soon(parts.committer.run)
                 await parts.manager.start()
                 await pipeline.start(parts.manager.run)
                 first = await bootstrap(config, parts)
+                services.start_soon(parts.watch.run_store)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as doors:
                         await doors.start(partial(open_doors, config, sockets, tls, parts, connections))

@@ -16,6 +16,7 @@ from chat.config import Config, Limits
 from chat.connection import Services
 from chat.errors import ChatError
 from chat.messagelog import MessageLog
+from chat.metrics.watch import Watch
 from chat.protocol import messages as m
 from chat.rooms import logins
 from chat.rooms.audience import Hooks
@@ -27,7 +28,7 @@ from chat.store.base import CommitFailed, Snapshot
 from chat.store.committer import Committer
 from chat.store.sqlite import SqliteStore
 from chat.transport import certificates, http
-from chat.transport.outbox import FlushSet
+from chat.transport.outbox import FlushSet, OutboxPool
 
 PAGE: Final = Path(__file__).parents[1] / "frontends" / "web" / "static"
 
@@ -45,6 +46,8 @@ class Parts:
     site: http.Site
     flush: FlushSet
     hooks: Hooks
+    pool: OutboxPool
+    watch: Watch
 
     @classmethod
     def make(cls, config: Config, store: SqliteStore, flush: FlushSet) -> "Parts":
@@ -106,7 +109,17 @@ class Parts:
             now=trio.current_time,
         )
         site = http.Site(files=http.load_static(PAGE), origins=origins(config), handler=partial(connection.serve, services))
-        return cls(store=store, committer=committer, manager=manager, services=services, site=site, flush=flush, hooks=hooks)
+        return cls(
+            store=store,
+            committer=committer,
+            manager=manager,
+            services=services,
+            site=site,
+            flush=flush,
+            hooks=hooks,
+            pool=OutboxPool(limits.outboxes_total_bytes),
+            watch=Watch(committer=committer, router=router, stopping=lambda: services.stopping),
+        )
 
 
 def settings(config: Config) -> Settings:

@@ -22,7 +22,7 @@ A connection whose outbox refuses live notices (it is lagging) has the conversat
 is empty it gets their heads and is live again.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice
@@ -49,6 +49,9 @@ class Router(Audiences):
         self._singled: dict[Link, list[tuple[int, int, bytes]]] = {}
         self._touched: list[Audience] = []
         self._deferred: list[Callable[[], None]] = []
+        self.records = 0  # told since the start; times their listeners; refusals by code: for who looks at the daemon
+        self.told = 0
+        self.refused: Counter[str] = Counter()
 
     def load(self, rooms: Iterable[tuple[int, str, str, int]], rooms_of: Callable[[int], Collection[int]]) -> None:
         """Take over what the store has: rooms as (id, epoch, name, last_seq), and those that an account is in.
@@ -114,6 +117,7 @@ class Router(Audiences):
         if outcome.dup is not None and error is None:
             error = self.hooks.refuse_retry(action)
         if error is not None:
+            self.refused[error.code] += 1
             if reply.failed is not None:
                 reply.failed(error)
                 return None
@@ -194,6 +198,8 @@ class Router(Audiences):
         conv = audience.conv
         self.bulletins.changed(conv)
         links, singled = audience.links, self._singled
+        self.records += len(collected)
+        self.told += len(collected) * len(links)
         if singled:
             for link in links & singled.keys():
                 frame, frames = link.frame, singled[link]

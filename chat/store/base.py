@@ -171,6 +171,10 @@ class Writer(Protocol):
         *Raises* OSError or CommitFailed while that does not work."""
         ...
 
+    def check(self) -> None:
+        """Whether something could be stored now; nothing is. *Raises* `CommitFailed`."""
+        ...
+
     def tidy(self, *, cids_before_ms: int, rows: int) -> bool:
         """One bounded step of housekeeping: drop cids older than *cids_before_ms*, records of deleted rooms, expired sessions; erase
         what forgotten people said.

@@ -18,6 +18,7 @@ Theory of operation
 An action that is refused here has its ``refusal`` set.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,7 @@ import attrs
 import trio
 
 from chat.errors import ChatError
+from chat.histogram import Histogram
 from chat.log import get_logger
 from chat.rooms.effects import Action, Outcome
 from chat.store.base import CommitFailed, Snapshot, Writer, changes_state, stores
@@ -34,6 +36,10 @@ GROUP_MAX: Final = 1000  # actions of one transaction: above, a row costs no les
 RECOVER_FIRST_S: Final = 0.1
 RECOVER_MAX_S: Final = 2.0  # who frees the disk sees texts stored again at once
 _STORAGE: Final = frozenset({"storage_unavailable", "storage_full", "internal_error"})  # not the sender's fault
+
+# Upper ends of the buckets in which commits are counted, for who looks at the daemon: seconds, and actions.
+COMMIT_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+COMMIT_SIZE: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, GROUP_MAX)
 
 NOT_STORED: Final = ChatError("storage_unavailable", "not stored, please try again")
 
@@ -81,8 +87,16 @@ class Committer:
         self._late = 0  # how many more batches waited already when a commit failed
         self._error = NOT_STORED  # what those who are refused are told
         self._out = False  # nothing is asked of the store before it has recovered
+        self.commit_s = Histogram(COMMIT_S)
+        self.commit_size = Histogram(COMMIT_SIZE)
+        self.failures: Counter[str] = Counter()  # commits, by code
         self._retry_s = 0.0  # when to try to recover next, and how long to pause after that
         self._pause_s = RECOVER_FIRST_S
+
+    @property
+    def out(self) -> bool:
+        """The store cannot be used, and is tried again and again."""
+        return self._out
 
     async def load(self) -> Snapshot:
         """All that is stored by the batches sent before. *Raises* CommitFailed, at once while the store is out."""
@@ -143,6 +157,7 @@ class Committer:
         self._report()
 
     async def _commit(self, in_thread: OneThread, actions: list[Action]) -> list[Outcome]:
+        began_s = trio.current_time()
         try:
             try:
                 outcomes = await in_thread(self._writer.commit, actions)
@@ -152,10 +167,13 @@ class Committer:
                 log.warning("batch_split", actions=len(actions), reason=exc.message)
                 outcomes = await in_thread(self._writer.commit_one_by_one, actions)
         except CommitFailed as exc:
+            self.failures[exc.code] += 1
             log.error("commit_failed", code=exc.code, definite=exc.definite, actions=len(actions), reason=exc.message)
             if exc.definite:
                 return await self._after_failure(in_thread, actions, exc)
             return self._after_uncertainty(actions, exc)
+        self.commit_s.observe(trio.current_time() - began_s)
+        self.commit_size.observe(len(actions))
         for outcome in outcomes:
             if outcome.error is not None or outcome.dup is not None:
                 self._drop(outcome)

@@ -72,6 +72,13 @@ class SqliteWriter:
             self._sick = True
             raise _failed(exc, definite=True) from exc
 
+    def check(self) -> None:
+        """The disk has room, the file is there, can be read, and the lock for writing can be had. An empty transaction writes nothing."""
+        self._check_space()
+        if not self.path.exists():
+            raise CommitFailed("storage_unavailable", f"{self.path} is gone", definite=True)
+        self._writing(lambda: self._db.execute("SELECT generation FROM meta").fetchone())
+
     def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
         """The pass over the cids goes in the order of their key, so that it needs no index that every message would pay for."""
         return self._writing(lambda: self._tidy(cids_before_ms, rows))

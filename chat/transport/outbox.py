@@ -123,6 +123,7 @@ class Outbox:
         if self.cut_code is not None or self.carrier is None:
             return
         self.cut_code = code
+        self._pool.cut += 1
         self.drop()
         if self.cut_frame:
             self._queue(self.cut_frame)
@@ -206,6 +207,7 @@ class Outbox:
             return False
         if self.pending_bytes + len(data) > (self._soft_bytes if self.pending_bytes else self.limits.hard_bytes):
             self.lagging = True
+            self._pool.lagging += 1
             if self.lagging_frame:
                 self.put_always(self.lagging_frame)
             return False
@@ -269,6 +271,8 @@ class OutboxPool:
 
     total_limit: int
     total_bytes: int = 0
+    lagging: int = 0  # how often since the start; the same of those who were cut
+    cut: int = 0
     _waiting: dict[Outbox, None] = attrs.Factory(dict)  # in order of arrival, so that of equals the first is cut
 
     def count(self, outbox: Outbox) -> None:
