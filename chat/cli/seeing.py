@@ -20,7 +20,7 @@ def log_level(loaded: "Loaded", level: str | None) -> None:
     from chat.admin import client
 
     try:
-        answer = client.run(loaded.config, "log-level", **({} if level is None else {"level": level}))
+        answer = client.run(loaded.config, "log-level", level=level)
     except client.Refused as exc:
         raise fail(str(exc)) from None
     now, before = answer["level"], answer["before"]
