@@ -92,3 +92,10 @@ class Calls:
     def fail(self, error: Exception) -> None:
         for call in self._calls.values():
             call.settle(error)
+
+
+def single(error: BaseException) -> BaseException:
+    """The one error in groups of one: a nursery of ours is nobody else's business."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

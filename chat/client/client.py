@@ -17,11 +17,12 @@ from typing import Any, Final
 import attrs
 import trio
 
-from chat.client.calls import Calls
+from chat.client.calls import Calls, single
 from chat.client.delivery import Delivery
 from chat.client.keeper import Credentials, SessionLost, keep_connected
 from chat.client.outbox import Item, new_cid
 from chat.client.pages import page_records
+from chat.client.questions import OpenQuestions
 from chat.client.reconnect import Backoff, Status
 from chat.client.sending import Lanes, Sending, error_of
 from chat.client.servers import ClientStore, Slot
@@ -42,6 +43,7 @@ class Client:
         self.user = ""
         self.channels: dict[str, m.ChannelInfo] = {}  # those one is a member of, as far as told
         self.read_markers: dict[str, int] = {}  # conversation → seq up to which any session of the account has read
+        self.questions = OpenQuestions()
         self.slot: Slot | None = None
         self.credentials: Credentials | None = None
         self.greeted = trio.Event()  # a server answered, and is the right one
@@ -258,6 +260,7 @@ class Client:
         self.channels = {info.channel: info for info in answer.channels}
         self.read_markers = dict(answer.read or {})
         self._delivery.opened(answer.heads, complete=not replayed)
+        self.questions.opened()
         self._online = True
         self.calls.online()
         assert self._lanes is not None
@@ -339,6 +342,7 @@ class Client:
                 self._seen([(notice.seq, notice)])
                 self._delivery.record(notice)
             case _:
+                self.questions.take(notice)
                 self._delivery.control(notice)
         self._fill()
         if len(self._delivery):
@@ -491,13 +495,6 @@ async def open_client(
             clean = True
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise _single(group) from None
+        raise single(group) from None
     finally:
         client.close(clean=clean)
-
-
-def _single(error: BaseException) -> BaseException:
-    """The one error in groups of one: a nursery of ours is nobody else's business."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

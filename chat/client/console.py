@@ -3,7 +3,8 @@
 One conversation is in front; its lines are shown as they come, own ones when the server has stored them (until then they stand, dim,
 above the prompt). Private texts are shown wherever one is; other channels count as unread and are shown on ``/switch``. A line that
 begins with the server's prefix (``//``) goes to the server as a command, with the channel in front as its context; one that begins
-with ``/`` is for the client itself (`chat.client.local`); anything else is said.
+with ``/`` is for the client itself (`chat.client.local`); anything else is said. (After ``/answering on`` it answers the newest question
+instead, while there is one: never by default, for a word that is meant for people must not become an answer.)
 """
 
 import os
@@ -64,7 +65,8 @@ class Console:
         self.people: dict[str, list[str]] = {}  # channel → members, as last heard
         self.commands: list[tuple[str, str]] = []
         self.reading: Reading
-        self.questions: dict[str, m.Question] = {}  # the newest last
+        self.answering = False  # a plain line answers the newest question (`/answering on`)
+        self.asked: dict[str, str] = {}  # questions that were shown → their text, until they are over
         self.screen: Screen = (
             PlainScreen(where=lambda: True)
             if plain
@@ -212,12 +214,10 @@ class Console:
             case m.ServerNotice():
                 self.show(told(f"! {notice.text}", style="bold" if notice.level == "info" else WARN + " bold"))
             case m.Question():
-                self.questions[notice.question] = notice
-                choices = f" ({' / '.join(notice.choices)})" if notice.choices else ""
-                self.show(told(f"? {notice.from_} asks: {notice.text}{choices}  — /answer TEXT", style="bold", where=notice.conv or ""))
+                local.show_question(self, notice)
             case m.QuestionClosed():
-                if (question := self.questions.pop(notice.question, None)) is not None:
-                    self.show(told(f"? over ({notice.reason}): {question.text}"))
+                if (text := self.asked.pop(notice.question, None)) is not None and notice.reason != "answered":
+                    self.show(told(f"? over ({notice.reason.replace('_', ' ')}): {text}"))
             case m.Replaced() | m.Lagging() | m.Closing() | m.ReadMarker():
                 pass
             case m.Error():
@@ -285,6 +285,8 @@ class Console:
                 await self.command(text[len(prefix) :])
         elif first.startswith("/") and not text.startswith(" "):
             await local.run(self, text[1:])
+        elif self.answering and (newest := local.newest_question(self)) is not None:
+            await local.give_answer(self, newest, text.strip())
         elif self.current is None:
             self.complain(f"You are in no channel: {prefix}channels lists them, /switch #NAME goes there.")
         else:
@@ -415,6 +417,9 @@ class Console:
         for item in late[-PENDING_SHOWN:]:
             who = clean(self.client.user if item.to == self.current else item.to)
             fragments.append((DIM, f"  …   {who:<8} {clean(item.text)[:200]}\n"))
+        if self.answering and (newest := local.newest_question(self)) is not None:
+            fragments += [(WARN, f"answer {newest.number} ({self.client.questions.left_s(newest)} s)"), (DIM, "> ")]
+            return fragments
         style = PRIVATE if (self.current or "").startswith("@") else "bold"
         fragments += [(style, clean(self.current or "")), (DIM, "> ")]
         return fragments
@@ -436,8 +441,8 @@ class Console:
             fragments.append((WARN, f"   {pending} on the way"))
         if unread := self.reading.counts():
             fragments.append(("", "   " + "  ".join(f"{clean(conv)} {number}" for conv, number in unread)))
-        if self.questions:
-            fragments.append((WARN, f"   {len(self.questions)} to answer"))
+        if waiting := len(client.questions):
+            fragments.append((WARN, f"   {waiting} to answer"))
         return fragments
 
     def _words(self, before: str) -> Iterable[tuple[str, str]]:

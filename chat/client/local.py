@@ -3,7 +3,10 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from chat.client.calls import Disconnected
 from chat.client.clean import clean
+from chat.client.keeper import SessionLost
+from chat.client.questions import Open
 from chat.client.view import DIM, Line, name_style, told, when
 from chat.errors import ChatError
 from chat.protocol import messages as m
@@ -129,22 +132,74 @@ async def _sessions(console: "Console", rest: str) -> None:
     console.show(told("That session has ended.", style=""))
 
 
-@_command("/answer TEXT", "answer the question asked last", "answer", "a")
+@_command("/answer [N] TEXT", "answer what a command asks (number N, if there are several); alone: list what is asked", "answer", "a")
 async def _answer(console: "Console", rest: str) -> None:
-    if not console.questions:
+    waiting = list(console.client.questions)
+    if not waiting:
         console.complain("Nobody asks anything.")
         return
-    if not rest:
-        console.complain("/answer TEXT")
+    first, _, text = rest.partition(" ")
+    chosen = console.client.questions.numbered(int(first)) if first.isdecimal() and len(first) < 10 else None
+    if chosen is not None and text.strip():
+        await give_answer(console, chosen, text.strip())
+    elif rest and len(waiting) == 1:
+        await give_answer(console, waiting[0], rest)
+    else:
+        for question in waiting:
+            console.show(told(_shown(console, question), style="bold"))
+        if rest:
+            console.complain("There are several questions: /answer N TEXT answers number N.")
+
+
+@_command("/answering on|off", "whether a plain line answers the newest question (off at first)", "answering")
+async def _answering(console: "Console", rest: str) -> None:
+    if rest not in ("on", "off"):
+        console.complain(f"/answering on|off; it is {'on' if console.answering else 'off'}")
         return
-    question = list(console.questions)[-1]
-    try:
-        await console.client.request(m.Answer(id=0, question=question, text=rest))
-    except ChatError as error:
-        console.complain(error.message)
-        if error.code != "not_found":
+    console.answering = rest == "on"
+    console.show(told("Plain lines answer the newest question." if console.answering else "Plain lines are said, as ever."))
+
+
+async def give_answer(console: "Console", question: Open, text: str) -> None:
+    """Answer; whether it will do, the server says."""
+
+    async def give() -> None:
+        try:
+            await console.client.request(m.Answer(id=0, question=question.message.question, text=text))
+        except ChatError as error:
+            console.complain(error.message)
+        except Disconnected:
+            console.complain("The connection broke before the answer was taken. If it is still asked, it will be shown again.")
+        except SessionLost:
             return
-    console.questions.pop(question, None)
+        console.screen.refresh()
+
+    if console.screen.interactive:
+        console.nursery.start_soon(give)
+    else:
+        await give()
+
+
+def newest_question(console: "Console") -> Open | None:
+    return next(reversed(list(console.client.questions)), None)
+
+
+def show_question(console: "Console", notice: m.Question) -> None:
+    """A question has come, or come again: after a lost connection it is not told twice."""
+    question = console.client.questions.get(notice.question)
+    if question is None:
+        return  # it is over already
+    if console.asked.get(notice.question) != notice.text:
+        console.show(told(_shown(console, question), style="bold", where=notice.conv or ""))
+    console.asked[notice.question] = notice.text
+
+
+def _shown(console: "Console", question: Open) -> str:
+    asked = question.message
+    command = f" ({console.client.prefix}{asked.command})" if asked.command else ""
+    choices = f" ({' / '.join(asked.choices)})" if asked.choices else ""
+    left_s = console.client.questions.left_s(question)
+    return f"? {question.number}: {asked.from_} asks{command}: {asked.text}{choices}  — {left_s} s, /answer {question.number} TEXT"
 
 
 @_command("/quit", "leave; you stay a member, and see later what was said", "quit", "q", "exit")

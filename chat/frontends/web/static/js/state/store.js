@@ -205,9 +205,7 @@ export class Store extends Emitter {
   }
 
   async answer(question, text) {
-    await this.client.request({ type: "answer", question, text });
-    this.questions.delete(question);
-    this.#changed();
+    await this.client.request({ type: "answer", question, text }); // whether it is over then, `question_closed` says
   }
 
   // Somebody is here who was not in the list: who came at registration left no record of it.
@@ -224,6 +222,7 @@ export class Store extends Emitter {
   // ---------------------------------------------------------------- what comes
 
   #opened(frame, fresh) {
+    this.questions.clear(); // what is still asked is shown again
     if (fresh || !Object.keys(this.marks).length) this.marks = this.client.keeper.readMarks(frame.user);
     const channels = new Map(frame.channels.map((each) => [`#${each.channel}`, each]));
     for (const conv of [...this.conversations.keys()]) if (conv[0] === "#" && !channels.has(conv)) this.conversations.delete(conv);

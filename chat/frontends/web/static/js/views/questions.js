@@ -11,26 +11,32 @@ export class Questions {
     store.on("shown", () => this.#draw());
   }
 
+  // All of them, wherever one is: a question of another channel may not wait.
   #draw() {
     const { store } = this;
-    const here = [...store.questions.values()].filter((each) => !each.conv || each.conv === store.current || !store.conversations.has(each.conv));
-    for (const id of this.forms.keys()) {
+    for (const [id, form] of this.forms) {
       if (store.questions.has(id)) continue;
-      clearInterval(this.forms.get(id).timer);
+      clearInterval(form.timer);
       this.forms.delete(id);
     }
-    arrange(this.element, here.map((question) => this.#form(question).node));
+    arrange(this.element, [...store.questions.values()].map((question) => this.#form(question).node));
   }
 
   #form(question) {
     const known = this.forms.get(question.question);
-    if (known) return known;
+    if (known) {
+      known.show(question);
+      return known;
+    }
+    const { store } = this;
     const left = h("span", { class: "left" });
+    const place = h("span", { class: "left" });
     const problem = h("p", { class: "problem", role: "alert" });
     const answer = async (text) => {
       if (!text) return;
+      problem.textContent = "";
       try {
-        await this.store.answer(question.question, text);
+        await store.answer(question.question, text);
       } catch (error) {
         problem.textContent = error.message;
       }
@@ -39,25 +45,33 @@ export class Questions {
     const fields = question.choices?.length
       ? question.choices.map((choice, n) => h("button", { type: "button", class: n ? "" : "primary", onclick: () => answer(choice) }, choice))
       : [input, h("button", { type: "submit", class: "primary" }, "Answer")];
+    const command = question.command ? ` (${store.prefix(question.conv)}${question.command})` : "";
     const node = h(
       "form",
       { class: "question", "aria-label": `${question.from} asks`, onsubmit: (event) => (event.preventDefault(), answer(input.value.trim())) },
-      h("p", {}, h("b", {}, question.from), " asks ", left),
+      h("p", {}, h("b", {}, question.from), ` asks${command} `, place, left),
       h("p", { class: "asked" }, question.text),
       h("div", { class: "buttons" }, fields),
       problem,
     );
+    const form = { node, question: null };
     const tick = () => {
-      const seconds = Math.max(0, Math.ceil((question.until - Date.now()) / 1000));
+      const seconds = Math.max(0, Math.ceil((form.question.until - Date.now()) / 1000));
       left.textContent = seconds > 0 ? `${seconds} s left` : "time is up";
       if (seconds > 0) return;
-      clearInterval(form.timer);
-      this.store.questions.delete(question.question); // the server says so too, but perhaps over a lost connection
+      store.questions.delete(question.question); // the server says so too, but perhaps over a lost connection
       this.#draw();
     };
-    const form = { node, timer: setInterval(tick, 1000) };
+    form.show = (shown) => {
+      place.textContent = shown.conv && shown.conv !== store.current ? `in ${shown.conv} · ` : "";
+      if (shown === form.question) return;
+      if (form.question) input.value = ""; // asked again: the next answer
+      form.question = shown;
+      left.textContent = `${Math.ceil((shown.until - Date.now()) / 1000)} s left`;
+    };
+    form.show(question);
+    form.timer = setInterval(tick, 1000);
     this.forms.set(question.question, form);
-    left.textContent = `${Math.ceil((question.until - Date.now()) / 1000)} s left`;
     return form;
   }
 }
