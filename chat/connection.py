@@ -165,7 +165,8 @@ class Connection:
 
     async def _handle(self, received: list[Any]) -> None:
         batch: list[Any] = []
-        prefix = self.services.manager.desk.settings.prefix
+        desk = self.services.manager.desk
+        prefix = (desk.settings.prefix, *desk.state.prefixes) if desk.state.prefixes else desk.settings.prefix
         for item in received:
             if self.account and type(item) in IN_ROOMS and not (type(item) is m.Send and item.text.startswith(prefix)):
                 batch.append(item)
@@ -222,8 +223,11 @@ class Connection:
 
     async def _command(self, request: m.Send | m.Command) -> None:
         """A retry of a command must not be decided again: what it changed was applied the first time."""
-        if request.cid is not None and await self.services.store.known_cid(self.account, request.cid) is not None:
-            digest = texts.command_digest(self.services.manager.desk, request)
+        desk = self.services.manager.desk
+        if type(request) is m.Send and not request.text.startswith(texts.prefix_in(desk, request.channel, self.account)):
+            await self.ask(request)  # it begins with the prefix of another channel
+        elif request.cid is not None and await self.services.store.known_cid(self.account, request.cid) is not None:
+            digest = texts.command_digest(desk, self.account, request)
             await self.ask(it.Retry(id=request.id, cid=request.cid, digest=digest))
         else:
             await self.ask(request)

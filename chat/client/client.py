@@ -42,6 +42,7 @@ class Client:
         self.welcome: m.Welcome | None = None
         self.user = ""
         self.channels: dict[str, m.ChannelInfo] = {}  # those one is a member of, as far as told
+        self._prefixes: dict[str, str | None] = {}  # of channels that one is in or just joins
         self.read_markers: dict[str, int] = {}  # conversation → seq up to which any session of the account has read
         self.questions = OpenQuestions()
         self.slot: Slot | None = None
@@ -258,6 +259,7 @@ class Client:
         """Token and session are on disk: from here on frames may go out."""
         self.user = answer.user
         self.channels = {info.channel: info for info in answer.channels}
+        self._prefixes = {"#" + info.channel: info.prefix for info in answer.channels}
         self.read_markers = dict(answer.read or {})
         self._delivery.opened(answer.heads, complete=not replayed)
         self.questions.opened()
@@ -324,7 +326,11 @@ class Client:
                 self._delivery.gap(notice.conv, notice.before)
             case m.HistoryReset():
                 self._delivery.reset(notice)
+            case m.ChannelChanged():
+                self._prefixes[notice.conv] = notice.prefix
+                self._delivery.control(notice)
             case m.Removed():
+                self._prefixes.pop(notice.conv, None)
                 self.channels.pop(notice.conv.removeprefix("#"), None)
                 self._delivery.removed(notice)
             case m.Closing():
@@ -359,8 +365,7 @@ class Client:
 
     def prefix_of(self, conv: str) -> str:
         """The command prefix in a conversation."""
-        info = self.channels.get(conv.removeprefix("#"))
-        return (info.prefix if info is not None else None) or self.prefix
+        return self._prefixes.get(conv) or self.prefix
 
     def _answered(self, answer: Any) -> None:
         if self._lanes is not None and self._lanes.answered(answer):

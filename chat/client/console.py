@@ -218,6 +218,8 @@ class Console:
             case m.QuestionClosed():
                 if (text := self.asked.pop(notice.question, None)) is not None and notice.reason != "answered":
                     self.show(told(f"? over ({notice.reason.replace('_', ' ')}): {text}"))
+            case m.ChannelChanged():
+                self.show(told(f"· commands in {clean(notice.conv)} begin with {clean(self.client.prefix_of(notice.conv))} now"))
             case m.Replaced() | m.Lagging() | m.Closing() | m.ReadMarker():
                 pass
             case m.Error():

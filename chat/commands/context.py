@@ -102,6 +102,11 @@ class Context:
     def now_ms(self) -> int:
         return self.invocation.now_ms
 
+    @property
+    def prefix(self) -> str:
+        """What commands begin with here."""
+        return self.room.prefix if self.room is not None and self.room.prefix is not None else self.around.prefix
+
     def line(self, text: str, what: str) -> str:
         """*text* on one line. *Raises* ChatError bad_request above `LINE_CHARACTERS`."""
         flat = " ".join(text.split())

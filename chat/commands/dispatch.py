@@ -151,6 +151,8 @@ def refusal(spec: CommandSpec, invocation: Invocation) -> ChatError | None:
     """Why this person may not use the command here and now; None: it may."""
     if spec.name in invocation.state.disabled_commands:
         return ChatError("forbidden", f"{spec.name} is switched off on this server (enable-command {spec.name})")
+    if invocation.room is not None and spec.name in invocation.room.disabled_commands:
+        return ChatError("forbidden", f"{spec.name} is switched off in {invocation.room.conv} (enable-command {spec.name} here)")
     if refused := misplaced(spec, in_channel=invocation.room is not None):
         return refused
     if spec.needs != ANYBODY:

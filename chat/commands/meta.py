@@ -4,12 +4,13 @@ from chat.commands.arguments import Command
 from chat.commands.context import Answer, Context
 from chat.commands.dispatch import refusal
 from chat.commands.registry import command, describe
+from chat.rooms import command_rules
 
 
 @command
 def help(ctx: Context, command: Command | None = None) -> Answer:
     """List the commands that you may use here, or explain one."""
-    prefix = ctx.around.prefix
+    prefix = ctx.prefix
     if command is not None:
         refused = refusal(command, ctx.invocation)
         lines = [f"{prefix}{command.usage}", command.help]
@@ -22,6 +23,16 @@ def help(ctx: Context, command: Command | None = None) -> Answer:
     width = max((len(spec.usage) for spec in usable), default=0)
     lines = [f"{prefix}{spec.usage:<{width}}  {spec.summary}" for spec in usable]
     return Answer("\n".join(lines), [describe(spec) for spec in usable])
+
+
+@command(needs="moderate", where="channel")
+def set_prefix(ctx: Context, prefix: str | None = None) -> Answer:
+    """Set what commands begin with in this channel, such as !; without one, what they begin with on the server."""
+    room = ctx.here()
+    effects = command_rules.set_prefix(ctx.account, room, prefix)
+    ctx.do(effects)
+    now = prefix if prefix is not None else ctx.around.prefix
+    return Answer(f"commands in {room.conv} begin with {now}" + ("" if effects else " (as before)"), {"channel": room.name, "prefix": now})
 
 
 @command(needs="commands")

@@ -1,13 +1,13 @@
 """Commands of those who look after the server: roles, and which commands there are. Bans are in `chat.commands.sanctions`."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 from chat.commands.arguments import Command, Rest, Role, User
 from chat.commands.context import Answer, Context
 from chat.commands.registry import command
 from chat.errors import ChatError
+from chat.rooms import command_rules, policy
 from chat.rooms import decisions as d
-from chat.rooms import policy
 from chat.rooms.decisions import ChannelPerm
 
 ALWAYS = frozenset({"help", "enable-command", "disable-command"})  # switching these off would lock everybody out
@@ -20,20 +20,35 @@ def broadcast(ctx: Context, message: Rest) -> str:
     return "said to everybody who is online"
 
 
-@command(needs="commands")
-def disable_command(ctx: Context, name: Command) -> str:
-    """Switch a command off, for everybody, until it is enabled again."""
+Where = Literal["here", "everywhere"]
+
+
+@command(needs="moderate")
+def disable_command(ctx: Context, name: Command, where: Where | None = None) -> str:
+    """Switch a command off until it is enabled again: in this channel (here), or on the whole server (everywhere; admins).
+
+    Without a word where, an admin switches it off everywhere and a moderator here. Whoever is in the middle of it is told.
+    """
     if name.name in ALWAYS:
         raise ChatError("forbidden", f"{name.name} cannot be switched off")
-    ctx.do(d.set_command_enabled(ctx.state, ctx.account, name.name, False))
-    return f"{name.name} is off"
+    return _switch(ctx, name.name, where, False)
 
 
-@command(needs="commands")
-def enable_command(ctx: Context, name: Command) -> str:
-    """Switch a command on again."""
-    ctx.do(d.set_command_enabled(ctx.state, ctx.account, name.name, True))
-    return f"{name.name} is on"
+@command(needs="moderate")
+def enable_command(ctx: Context, name: Command, where: Where | None = None) -> str:
+    """Switch a command on again, where it was switched off: here or everywhere."""
+    return _switch(ctx, name.name, where, True)
+
+
+def _switch(ctx: Context, name: str, where: Where | None, on: bool) -> str:
+    if where is None:
+        where = "everywhere" if policy.may("commands", ctx.account) else "here"
+    if where == "everywhere":
+        ctx.do(d.set_command_enabled(ctx.state, ctx.account, name, on))
+        return f"{name} is {'on' if on else 'off'}"
+    room = ctx.here()
+    ctx.do(command_rules.set_enabled_here(ctx.account, room, name, on))
+    return f"{name} is {'on' if on else 'off'} in {room.conv}"
 
 
 @command

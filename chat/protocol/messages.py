@@ -26,6 +26,7 @@ from chat.protocol.fields import (
 )
 from chat.protocol.notices import (
     Ack,
+    ChannelChanged,
     ChannelInfo,
     Closing,
     Error,
@@ -87,6 +88,7 @@ __all__ = [
     "Ack",
     "Answer",
     "Banned",
+    "ChannelChanged",
     "ChannelInfo",
     "Cid",
     "Closing",
@@ -155,7 +157,8 @@ Request = (
 Record = Message | Edited | Deleted | Joined | Left | Topic | Role | Banned
 Notice = (
     Welcome | SessionOpened | Resumed | Ack | Ok | Result | Question | QuestionClosed | HistoryPage | Heads | Presence | Error
-    | ReadMarker | ServerNotice | Ignored | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record | Ping | Pong
+    | ReadMarker | ServerNotice | ChannelChanged | Ignored | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record
+    | Ping | Pong
 )  # fmt: skip
 
 REQUESTS: Final[dict[str, type[Any]]] = {cls.type: cls for cls in Request.__args__}

@@ -180,6 +180,15 @@ class Error:
 
 
 @message
+class ChannelChanged:
+    """Something of a channel that `ChannelInfo` says is another now."""
+
+    type: ClassVar[str] = "channel"
+    conv: Line
+    prefix: Line | None = None
+
+
+@message
 class ServerNotice:
     """A word from the server to who is online, not stored."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.protocol.messages import ServerNotice
-from chat.rooms import audit
+from chat.rooms import audit, command_rules
 from chat.rooms import effects as fx
 from chat.rooms import rule_effects as rx
 from chat.rooms.bans import banned, check_may_join
@@ -176,6 +176,8 @@ def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]
         effects.append(rx.DropChannelInvite(room=room.id, account=who.id))
     if len(room.members) < SMALL_ROOM:
         effects.append(fx.Append(conv=room.id, kind="joined", author=who.id, body={"user": who.id}))
+    if room.prefix is not None:
+        effects.append(fx.Tell(account=who.id, message=command_rules.told(room, room.prefix)))
     return effects
 
 

@@ -13,6 +13,9 @@ from typing import Any, Literal
 import attrs
 
 from chat.errors import ChatError
+from chat.rooms.command_effects import CommandEffect
+from chat.rooms.command_effects import SetPrefix as SetPrefix
+from chat.rooms.command_effects import SetRoomCommandEnabled as SetRoomCommandEnabled
 from chat.rooms.rule_effects import RuleEffect
 from chat.rooms.upkeep_effects import DropInvite as DropInvite
 from chat.rooms.upkeep_effects import ForgetAccount as ForgetAccount
@@ -355,7 +358,7 @@ Stored = (
     Append | CreateAccount | SetPassword | SetColor | SetServerRole | PutBan | DropBan | PutInvite | UseInvite | PutSession | RotateToken
     | ForgetPreviousToken | DropSession | DropSessions | SessionOffline | CreateRoom | DeleteRoom | PutMember | DropMember | SetTopic
     | SetReadMarker | SetCommandEnabled | Audit | SetSuspended | ForgetAccount | DropInvite | SetRetention | PutPluginValue
-    | PutAddressBan | DropAddressBan | PutChannelBan | DropChannelBan | PutMute | DropMute | RuleEffect
+    | PutAddressBan | DropAddressBan | PutChannelBan | DropChannelBan | PutMute | DropMute | RuleEffect | CommandEffect
 )  # fmt: skip
 Told = Tell | TellRoom | CloseSessions | CloseNetwork
 Effect = Stored | Told

@@ -103,7 +103,7 @@ def _login_action(
 def list_channels(desk: Desk, account: Account) -> list[m.ChannelInfo]:
     """The channels that the account is in, with its role, by name."""
     rooms = sorted((desk.state.rooms[room] for room in account.rooms), key=lambda room: room.canonical)
-    return [m.ChannelInfo(channel=room.name, topic=room.topic, role=room.members[account.id]) for room in rooms]
+    return [m.ChannelInfo(channel=room.name, topic=room.topic, role=room.members[account.id], prefix=room.prefix) for room in rooms]
 
 
 def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:

@@ -264,6 +264,8 @@ class Questions:
                     self._recheck(account)
                 case fx.SetCommandEnabled(name=name, enabled=False):
                     self.end_commands((name,), ChatError("forbidden", f"{name} was switched off"))
+                case fx.SetRoomCommandEnabled(room=room, name=name, enabled=False):
+                    self.end_commands((name,), ChatError("forbidden", f"{name} was switched off here"), room=room)
                 case fx.DeleteRoom(room=room):
                     self._deleted(room)
                 case PutIgnore(account=account, ignored=ignored):

@@ -59,6 +59,8 @@ class Room:
     invited: set[int] = attrs.Factory(set)  # who may come all the same, or into a private one without its password
     history: rx.HistoryMode = "all"
     bans: dict[int, Sanction] = attrs.Factory(dict)  # account → the channel's ban
+    prefix: str | None = None  # of commands; None: the server's
+    disabled_commands: set[str] = attrs.Factory(set)  # in this channel
 
     @property
     def conv(self) -> str:
@@ -139,6 +141,7 @@ class State:
         self.online: Final[dict[int, int]] = {}  # account → number of held sessions
         self.banned: Final[set[int]] = set()
         self.plugin_values: Final = PluginValues()
+        self.prefixes: tuple[str, ...] = ()  # of all channels that have one of their own; nearly always none
         self.book: Final = Rulebook()
         self.admins: Final[set[int]] = set()  # the owner too
         self.address_bans: Final = AddressBans()
@@ -158,11 +161,13 @@ class State:
         for r in snapshot.rooms:
             room = Room(r.room, r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, dict(r.members))
             room.invite_only, room.history, room.invited = r.invite_only, r.history, set(r.invited)
+            room.prefix, room.disabled_commands = r.prefix, set(r.disabled_commands)
             if r.slow_s or r.announce_only:
                 room.rules = Rules(slow_s=r.slow_s, announce_only=r.announce_only)
             state._add_room(room)
             for member in room.members:
                 state.accounts[member].rooms.add(room.id)
+        state._gather_prefixes()
         for b in snapshot.bans:
             state.apply(fx.PutBan(account=b.account, by=b.by, at_ms=b.at_ms, until_ms=b.until_ms, reason=b.reason))
         for effect in snapshot.sanctions:
@@ -310,10 +315,19 @@ class State:
             case fx.DropSessions(account=account, but=but):
                 for session in [s for s, a in self.held.items() if a == account and s != but]:
                     self.release(session)
+            case fx.SetRoomCommandEnabled(room=room, name=name, enabled=enabled):
+                here = self.rooms[room].disabled_commands
+                (here.discard if enabled else here.add)(name)
+            case fx.SetPrefix(room=room, prefix=prefix):
+                self.rooms[room].prefix = prefix
+                self._gather_prefixes()
             case _ if type(effect) in _RULES:
                 self.book.apply(self, effect)  # type: ignore[arg-type]
             case _:
                 pass
+
+    def _gather_prefixes(self) -> None:
+        self.prefixes = tuple({room.prefix for room in self.rooms.values() if room.prefix is not None})
 
     def hold(self, session: str, account: int) -> None:
         """The session is online, or within its resume window."""

@@ -24,6 +24,8 @@ RESULT_BYTES: Final = 256 * 1024  # of a command's answer: as much as a page of 
 
 def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     text, prefix = request.text, desk.settings.prefix
+    if desk.state.prefixes:
+        prefix = prefix_in(desk, request.channel, link.account)
     if text.startswith(prefix):
         _run(desk, link, Asked(request.id, request.cid, request.channel, text[len(prefix) :]))
         return
@@ -69,6 +71,12 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
             reply=Reply(link, request.id, conv=name),
         )
     )
+
+
+def prefix_in(desk: Desk, channel: str | None, account: int) -> str:
+    """What commands begin with in a channel, and in private (None)."""
+    room = desk.state.room_for(channel, account) if channel is not None else None
+    return desk.settings.prefix if room is None or room.prefix is None else room.prefix
 
 
 def restrained(state: State, who: Account, room: Room, text: str, now: float, now_ms: int) -> ChatError | None:
@@ -144,12 +152,17 @@ class Finished:
 
 
 def command(desk: Desk, link: it.Connection, request: m.Command) -> None:
-    _run(desk, link, Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)))
+    _run(desk, link, _asked(desk, link.account, request))
 
 
-def command_digest(desk: Desk, request: m.Send | m.Command) -> bytes:
+def command_digest(desk: Desk, account: int, request: m.Send | m.Command) -> bytes:
     """What is kept with the cid of a command."""
-    return Asked(request.id, request.cid, request.channel, request.text.removeprefix(desk.settings.prefix)).digest or b""
+    return _asked(desk, account, request).digest or b""
+
+
+def _asked(desk: Desk, account: int, request: m.Send | m.Command) -> Asked:
+    prefix = prefix_in(desk, request.channel, account)
+    return Asked(request.id, request.cid, request.channel, request.text.removeprefix(prefix))
 
 
 def _run(desk: Desk, link: it.Connection, asked: Asked) -> None:

@@ -50,6 +50,8 @@ class RoomRow:
     invite_only: bool = False
     history: rule_effects.HistoryMode = "all"
     invited: frozenset[int] = frozenset()
+    prefix: str | None = None
+    disabled_commands: frozenset[str] = frozenset()
 
 
 @attrs.frozen(kw_only=True)

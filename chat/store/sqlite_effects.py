@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chat.errors import ChatError
 from chat.rooms import effects as e
-from chat.store import sqlite_rules, sqlite_sanctions, sqlite_upkeep
+from chat.store import sqlite_commands, sqlite_rules, sqlite_sanctions, sqlite_upkeep
 
 STALE_TOKENS: Final = 256  # kept for each session, so that one who resumes without end does not grow the table without bound
 DELETED_AT_ONCE: Final = 2_000  # records of a deleted room; the rest is purged in steps, so that nobody waits a second for it
@@ -233,6 +233,7 @@ def _put_plugin_value(db: sqlite3.Connection, x: e.PutPluginValue) -> None:
 _RUN: Final[dict[type, Callable[[sqlite3.Connection, Any], None]]] = {
     **sqlite_upkeep.RUN,
     **sqlite_rules.RUN,
+    **sqlite_commands.RUN,
     e.CreateAccount: _create_account,
     e.SetPassword: _set_password,
     e.SetColor: _set_color,

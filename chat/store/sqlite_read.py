@@ -42,9 +42,10 @@ _INVITES = """SELECT json_group_array(json_array(code, role, uses_left, expires_
 _DISABLED = """SELECT json_group_array(json_array(name)) FROM disabled_commands"""
 _PLUGIN_VALUES = """SELECT json_group_array(json_array(plugin, key, value)) FROM (SELECT * FROM plugin_values ORDER BY plugin, key)"""
 _ROOMS = """SELECT json_group_array(json_array(id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash,
-    slow_s, announce_only, invite_only, history)) FROM conversations WHERE kind = 'room'"""
+    slow_s, announce_only, invite_only, history, prefix)) FROM conversations WHERE kind = 'room'"""
 _MEMBERS = """SELECT json_group_array(json_array(room, account, role))
     FROM (SELECT room, account, role FROM members ORDER BY room, place)"""
+_DISABLED_HERE = """SELECT json_group_array(json_array(room, name)) FROM room_disabled_commands"""
 _INVITED = """SELECT json_group_array(json_array(room, account)) FROM channel_invites"""
 _FILTERS = """SELECT json_group_array(json_array(room, pattern, by, at_ms)) FROM (SELECT * FROM filters ORDER BY room, at_ms, pattern)"""
 _IGNORES = """SELECT json_group_array(json_array(account, ignored)) FROM ignores"""
@@ -61,6 +62,9 @@ def load(db: sqlite3.Connection) -> Snapshot:
     invited: dict[int, list[int]] = {}
     for room, account in _rows(db, _INVITED):
         invited.setdefault(room, []).append(account)
+    disabled: dict[int, list[str]] = {}
+    for room, name in _rows(db, _DISABLED_HERE):
+        disabled.setdefault(room, []).append(name)
     return Snapshot(
         accounts=[
             AccountRow(
@@ -98,9 +102,12 @@ def load(db: sqlite3.Connection) -> Snapshot:
                 invite_only=bool(invite_only),
                 history=history,
                 invited=frozenset(invited.get(id, ())),
+                prefix=prefix,
+                disabled_commands=frozenset(disabled.get(id, ())),
             )
             for (
                 id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash, slow_s, announce_only, invite_only, history,
+                prefix,
             ) in _rows(db, _ROOMS)
         ],
         invites=[

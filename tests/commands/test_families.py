@@ -136,8 +136,8 @@ def test_every_command_of_the_issue_is_there():
         ("why not", "why"),
         ("banned-users all", "banned-users"),
         ("broadcast", "broadcast <message>"),
-        ("disable-command", "disable-command <name>"),
-        ("enable-command tell now", "enable-command <name>"),
+        ("disable-command", "disable-command <name> (where)"),
+        ("enable-command tell now", "enable-command <name> (where)"),
     ],
 )
 def test_wrong_arguments_are_answered_with_the_usage_line(house, root, text, usage):

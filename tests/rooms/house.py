@@ -344,6 +344,7 @@ def dump(state):
         r.id: (
             *(r.name, r.canonical, r.skeleton, r.epoch, r.topic, r.private, r.password_hash, list(r.members.items())),
             *(r.invite_only, sorted(r.invited), r.history, _rules(r, state.book.server_filter), dict(r.bans)),
+            *(r.prefix, sorted(r.disabled_commands)),
         )
         for r in state.rooms.values()
     }

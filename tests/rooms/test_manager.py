@@ -495,7 +495,7 @@ async def test_a_retry_while_it_runs_is_answered_with_it_and_afterwards_gets_the
         assert phone.take() == [{"type": "result", "id": 2, "dup": True, "text": answer["text"]}]
         assert (ann.commands, phone.commands) == (0, 0)
         # the connection did not find it in the store a moment ago; or it did
-        digest = command_digest(house.desk, ask)
+        digest = command_digest(house.desk, ann.account, ask)
         await house.tell(phone, m.Command(id=3, cid="once", text="slow"), it.Retry(id=4, cid="once", digest=digest))
         told = await house.settle(phone)
         assert told == [

@@ -155,14 +155,14 @@ def test_the_look_up_comes_before_permission(house, ann):
 def test_a_command_and_the_text_that_it_is_typed_as_have_one_digest(house):
     typed = m.Send(id=1, cid="c", channel="lobby", text="//topic tea")
     asked = m.Command(id=1, cid="c", channel="lobby", text="topic tea")
-    assert command_digest(house.desk, typed) == command_digest(house.desk, asked)
+    assert command_digest(house.desk, 0, typed) == command_digest(house.desk, 0, asked)
     other = m.Command(id=1, cid="c", channel="garden", text="topic tea")
-    assert command_digest(house.desk, other) != command_digest(house.desk, asked)
+    assert command_digest(house.desk, 0, other) != command_digest(house.desk, 0, asked)
 
 
 def test_a_command_with_a_cid_is_answered_once_and_for_all(house, ann):
     one = only(house.ask(ann, m.Command(id=1, cid="k", text="user-count")))
-    retry = it.Retry(id=2, cid="k", digest=command_digest(house.desk, m.Command(id=1, cid="k", text="user-count")))
+    retry = it.Retry(id=2, cid="k", digest=command_digest(house.desk, 0, m.Command(id=1, cid="k", text="user-count")))
     house.log_in("bob")
     assert only(house.ask(ann, retry)) == {**one, "id": 2, "dup": True}
     forgotten = it.Retry(id=3, cid="never", digest=b"x")

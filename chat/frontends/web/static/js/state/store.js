@@ -341,6 +341,9 @@ export class Store extends Emitter {
       case "question_closed":
         this.questions.delete(frame.question);
         break;
+      case "channel":
+        this.#conversation(frame.conv).prefix = frame.prefix;
+        break;
       case "notice":
         this.tell(frame.text, frame.level);
         break;
