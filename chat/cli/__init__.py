@@ -5,7 +5,19 @@ A new command is a function in one of the files; a new file is named here. Exit 
 or failed, with a line on standard error, 2 wrong usage; of ``chat status``: 3 not running.
 """
 
-from chat.cli import admin, audit, bench, channels, client, config, prove, seeing, server, users
+from chat.cli import (  # noqa: F401: each puts its commands into `main`
+    admin,
+    audit,
+    bench,
+    channels,
+    client,
+    config,
+    data,
+    prove,
+    seeing,
+    server,
+    users,
+)
 from chat.cli.base import main
 
-__all__ = ["admin", "audit", "bench", "channels", "client", "config", "main", "prove", "seeing", "server", "users"]
+__all__ = ["main"]

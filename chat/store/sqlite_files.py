@@ -21,6 +21,8 @@ from chat.store.migrate import migrate_sqlite, newest, version_of
 FILE: Final = "chat.sqlite3"
 LOCK: Final = "chat.lock"
 APPLICATION_ID: Final = 0x63686174  # "chat"
+BACKUP_ID: Final = 0x63686162  # "chab", of a file that `chat backup` made
+RESTORING: Final = "restoring.json"  # lies in the folder while a backup is put in its place
 SQLITE_MIN: Final = (3, 37, 0)  # STRICT tables; RETURNING and UPDATE FROM are older
 logger = get_logger("chat.store")
 STATEMENTS: Final = 256  # kept prepared; the commit has one of each kind for every power of two
@@ -77,6 +79,8 @@ def prepare(path: Path, *, busy_timeout_s: float, checked: bool = False) -> None
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise StoreRefused(f"SQLite {'.'.join(map(str, SQLITE_MIN))} or newer is needed; this Python has {sqlite3.sqlite_version}")
+    if (path.parent / RESTORING).exists():
+        raise StoreRefused(f"{path.parent}: a restore was cut short, and nothing is opened before it is done: run chat restore FILE again")
     try:
         if path.exists():
             version = _check(path, busy_timeout_s, whole=not checked)
@@ -149,15 +153,17 @@ def _sync(path: Path) -> None:
 def _check(path: Path, busy_timeout_s: float, *, whole: bool = True) -> int:
     """Look without touching. *Returns* the schema's version. Not *whole*: pages are not read one by one."""
     if path.stat().st_size == 0:
-        raise StoreRefused(f"{path}: damaged: the file is empty; nothing was changed, put a backup in its place")
+        raise StoreRefused(f"{path}: damaged: the file is empty; nothing was changed; a backup is put in its place by chat restore FILE")
     with contextlib.closing(connect(path, busy_timeout_s=busy_timeout_s, read_only=True)) as db:
         (found,) = db.execute("PRAGMA application_id").fetchone()
+        if found == BACKUP_ID:
+            raise StoreRefused(f"{path}: a backup, which must not be used as it is; move it elsewhere and run chat restore FILE")
         if found != APPLICATION_ID:
             raise StoreRefused(f"{path}: not a database of chat; nothing was changed")
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone() if whole else ("ok",)
         if verdict != "ok":
             first = str(verdict).strip().splitlines()[-1]
-            raise StoreRefused(f"{path}: damaged: {first}; nothing was changed, put a backup in its place")
+            raise StoreRefused(f"{path}: damaged: {first}; nothing was changed; a backup is put in its place by chat restore FILE")
         version = version_of(db)
     if version > newest("sqlite"):
         raise StoreRefused(f"{path}: made by a newer chat (schema {version}, this one knows {newest('sqlite')}); nothing was changed")
@@ -188,4 +194,4 @@ def _refused(path: Path, exc: sqlite3.Error) -> StoreRefused:
         return StoreRefused(f"{path}: locked by another program")
     if isinstance(exc, sqlite3.OperationalError):
         return StoreRefused(f"{path}: cannot be opened: {exc}; nothing was changed")
-    return StoreRefused(f"{path}: damaged: {exc}; nothing was changed, put a backup in its place")
+    return StoreRefused(f"{path}: damaged: {exc}; nothing was changed; a backup is put in its place by chat restore FILE")
