@@ -167,6 +167,8 @@ async def _open_session(client: "Client", wire: Wire) -> None:
             except ChatError as error:
                 if error.code in RETRY_LATER:
                     raise _Again(error.message, error.retry_after) from None
+                if error.code == "forbidden":  # from here, or just now: the session is kept for when it is over
+                    raise _Final(error) from None
                 assert client.slot is not None
                 user = client.slot.session.get("user") or client.account or client.user
                 await trio.to_thread.run_sync(client.slot.forget_session)

@@ -59,6 +59,15 @@ def when(ts_ms: object) -> str:
         return "?"
 
 
+def day_and_time(ts_ms: int) -> str:
+    """Local; the day only where it is not today."""
+    try:
+        at = time.localtime(ts_ms / 1000)
+    except (OverflowError, ValueError, OSError):
+        return "a time to come"
+    return time.strftime("%H:%M" if at[:3] == time.localtime()[:3] else "%d %B %Y, %H:%M", at)
+
+
 def name_style(name: str, colors: Mapping[str, str]) -> str:
     return f"fg:{colors.get(name) or default_color(name)}"
 
@@ -88,14 +97,17 @@ def record_line(record: Any, *, me: str, colors: Mapping[str, str], current: str
         case m.Joined():
             what = f"{clean(record.user)} joined"
         case m.Left():
-            by = f" (by {clean(record.by)})" if record.by and record.by != record.user else ""
-            what = f"{clean(record.user)} left{by}{_because(record.reason)}"
+            if record.by and record.by != record.user:
+                what = f"{clean(record.user)} was removed by {clean(record.by)}{_because(record.reason)}"
+            else:
+                what = f"{clean(record.user)} left{_because(record.reason)}"
         case m.Topic():
             what = f"{clean(record.user)} set the topic: {clean(record.text)}"
         case m.Role():
             what = f"{clean(record.user)} is now {clean(record.role)} (by {clean(record.by)})"
         case m.Banned():
-            what = f"{clean(record.user)} was banned by {clean(record.by)}{_because(record.reason)}"
+            until = f" until {day_and_time(record.until)}" if record.until is not None else ""
+            what = f"{clean(record.user)} was banned by {clean(record.by)}{until}{_because(record.reason)}"
         case m.Edited():
             what = f"{clean(record.by)} changed a text to: {clean(record.text)}"
         case m.Deleted():

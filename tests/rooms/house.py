@@ -257,9 +257,9 @@ class House:
 
     # ------------------------------------------------------------ people
 
-    def register(self, name, invite=None):
+    def register(self, name, invite=None, host="127.0.0.1"):
         """A new account, and a line with a session of it."""
-        line = Line()
+        line = Line(host)
         item = it.Registration(id=1, name=names.user_name(name), password_hash="hash of secret", color=None, invite=invite)
         self.decide(line, item)
         self.commit()
@@ -268,9 +268,9 @@ class House:
         line.take()
         return line
 
-    def log_in(self, name):
+    def log_in(self, name, host="127.0.0.1"):
         """One more session of an account. *Raises* ChatError, as the line was told."""
-        line = Line()
+        line = Line(host)
         self.decide(line, it.LoginVerified(id=1, account=self.state.find_account(name).id))
         self.commit()
         if line.refused is not None:

@@ -75,6 +75,7 @@ export class Client extends Emitter {
       this.#adoptSession(frame, kept.device, false);
     } catch (error) {
       if (error instanceof Refusal && error.code === "unauthorized") this.#lose("Your session has ended. Please log in again.");
+      else if (error instanceof Refusal && error.code === "forbidden") this.#lose(error.message); // banned: it says for how long, and whom to ask
       else if (error instanceof Refusal) {
         this.#retryAfter = error.retryAfter;
         this.#connection?.close();
