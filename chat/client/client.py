@@ -60,6 +60,7 @@ class Client:
         self._backlog = backlog
         self._delivery = Delivery(backlog=backlog)
         self._lanes: Lanes | None = None
+        self.ignored: set[str] = set()
         self.calls = Calls()
         self._ready = trio.Event()  # something for the reader
         self._pages: dict[int, str] = {}
@@ -92,6 +93,10 @@ class Client:
     def pending(self) -> list[Item]:
         """Own texts that are not acknowledged."""
         return self._lanes.pending if self._lanes is not None else []
+
+    def waits(self, cid: str) -> tuple[float, str]:
+        """Of an own text that was refused for now: in how many seconds it is sent again, and why it waits; else 0."""
+        return self._lanes.waits(cid) if self._lanes is not None else (0.0, "")
 
     @property
     def unsettled(self) -> list[Sending]:
@@ -260,6 +265,7 @@ class Client:
         self.user = answer.user
         self.channels = {info.channel: info for info in answer.channels}
         self._prefixes = {"#" + info.channel: info.prefix for info in answer.channels}
+        self.ignored = set(answer.ignored or ())
         self.read_markers = dict(answer.read or {})
         self._delivery.opened(answer.heads, complete=not replayed)
         self.questions.opened()
@@ -342,6 +348,8 @@ class Client:
             case m.ReadMarker():
                 self._read_up_to(notice.conv, notice.seq)
                 self._delivery.control(notice, droppable=True)
+            case m.Ignored():
+                self.ignored = set(notice.users)
             case m.Presence() | m.Lagging():
                 self._delivery.control(notice, droppable=True)
             case _ if getattr(notice, "seq", None) and getattr(notice, "conv", None) and getattr(notice, "epoch", None):

@@ -7,6 +7,7 @@ with ``/`` is for the client itself (`chat.client.local`); anything else is said
 instead, while there is one: never by default, for a word that is meant for people must not become an answer.)
 """
 
+import math
 import os
 import re
 import signal
@@ -24,15 +25,17 @@ from chat.client.client import Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, start
 from chat.client.keeper import SessionLost
+from chat.client.outbox import Item
 from chat.client.reading import Reading
 from chat.client.reconnect import Status
 from chat.client.screen import PlainScreen, PromptScreen, Screen
 from chat.client.sending import Sending
-from chat.client.view import DIM, PRIVATE, WARN, Fragment, Line, day, record_line, rule, told
+from chat.client.view import DIM, PRIVATE, WARN, Fragment, Line, day, folded, record_line, rule, told
 from chat.errors import ChatError
 from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
+WAIT: Final = re.compile(r"[;,]? ?wait [0-9.]+ s$")  # the server's own number: it is counted down here
 CONTEXT: Final = 15
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
 PENDING_SHOWN: Final = 4
@@ -84,6 +87,7 @@ class Console:
         self._said = ""  # the last word about the connection
         self._posted: dict[str, float] = {}  # cid → when
         self._day = ""
+        self._folded: tuple[str, str] | None = None  # the last line stands for what this person says there, whom one ignores
         self._shown: set[str] = set()  # conversations of which something was shown
         self._asking: tuple[str, list[str | None], trio.Event] | None = None
         self._lost = False
@@ -244,7 +248,7 @@ class Console:
             self.current = conv
         if conv == self.current or conv.startswith("@") or not self.screen.interactive or isinstance(record, m.Removed):
             self.show_record(record)
-        elif isinstance(record, m.Message):
+        elif isinstance(record, m.Message) and not self._folds(record):
             self.reading.keep(record)
         if isinstance(record, m.Removed):
             self.reading.forget(conv)
@@ -252,7 +256,16 @@ class Console:
             names = sorted(self.client.channels)
             self.current = f"#{names[0]}" if names else None
 
+    def _folds(self, record: m.Message) -> bool:
+        return record.conv.startswith("#") and record.from_ in self.client.ignored
+
     def show_record(self, record: Any) -> None:
+        if isinstance(record, m.Message) and self._folds(record):
+            self.reading.shown(record.conv, record.seq)
+            if self._folded != (record.conv, record.from_):  # one line for all that follows on
+                self._folded = (record.conv, record.from_)
+                self.show(folded(record.from_, record.conv))
+            return
         line = record_line(record, me=self.client.user, colors=self.colors, current=self.current)
         if line is None:
             return
@@ -261,6 +274,7 @@ class Console:
             if self._day and today != self._day:
                 self.show(rule(today))
             self._day = today
+        self._folded = None
         self._shown.add(record.conv)
         self.reading.shown(record.conv, getattr(record, "seq", None))
         self.show(line)
@@ -418,7 +432,9 @@ class Console:
         late = [item for item in self.client.pending if now - self._posted.get(item.cid, 0.0) > PENDING_AFTER_S]
         for item in late[-PENDING_SHOWN:]:
             who = clean(self.client.user if item.to == self.current else item.to)
-            fragments.append((DIM, f"  …   {who:<8} {clean(item.text)[:200]}\n"))
+            wait_s, _ = self.client.waits(item.cid)
+            mark = f"{math.ceil(wait_s):>3} s" if wait_s > 0 else "  …  "
+            fragments.append((DIM, f"{mark} {who:<8} {clean(item.text)[:200]}\n"))
         if self.answering and (newest := local.newest_question(self)) is not None:
             fragments += [(WARN, f"answer {newest.number} ({self.client.questions.left_s(newest)} s)"), (DIM, "> ")]
             return fragments
@@ -439,8 +455,8 @@ class Console:
         info = client.channels.get((self.current or "").removeprefix("#"))
         if info is not None and info.topic:
             fragments.append((DIM, f" · {clean(info.topic)[:60]}"))
-        if pending := len(client.pending):
-            fragments.append((WARN, f"   {pending} on the way"))
+        if pending := client.pending:
+            fragments.append((WARN, f"   {_waiting(client, pending)}"))
         if unread := self.reading.counts():
             fragments.append(("", "   " + "  ".join(f"{clean(conv)} {number}" for conv, number in unread)))
         if waiting := len(client.questions):
@@ -457,6 +473,15 @@ class Console:
         yield from (("#" + name, "") for name in sorted(self.client.channels))
         yield from (("@" + name, "") for name in people)
         yield from ((name, "") for name in people)
+
+
+def _waiting(client: Client, pending: list[Item]) -> str:
+    """How it stands with what is not stored yet; what was refused for now (slow mode, too fast) counts down."""
+    later = min(((*client.waits(item.cid), item) for item in pending), key=lambda each: (each[0] == 0, each[0]))
+    wait_s, why, item = later
+    if not wait_s:
+        return f"{len(pending)} on the way"
+    return f"{clean(item.to)}: sent in {math.ceil(wait_s)} s ({clean(WAIT.sub('', why))[:80]})"
 
 
 def _commands(data: Any) -> Iterable[tuple[str, str]]:

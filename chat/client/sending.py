@@ -5,6 +5,7 @@ been on its way, it could be stored before. So each conversation has a lane, and
 commits within milliseconds, and a person's rate is 5 a second: nothing is lost by it.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ class Sending:
     """A text that is on disk. `outcome` waits for what the server says."""
 
     item: Item
+    again_at: float = 0.0  # refused for now: when it is sent again (`time.monotonic`), and why
+    why: str = ""
     _done: trio.Event = attrs.Factory(trio.Event)
     _answer: "Ack | Result | Exception | None" = None
 
@@ -61,6 +64,11 @@ class Lanes:
     def pending(self) -> list[Item]:
         return [sending.item for sending in self._by_cid.values()]
 
+    def waits(self, cid: str) -> tuple[float, str]:
+        """See `chat.client.client.Client.waits`."""
+        sending = self._by_cid.get(cid)
+        return (max(0.0, sending.again_at - time.monotonic()), sending.why) if sending is not None else (0.0, "")
+
     @property
     def unsettled(self) -> list[Sending]:
         return list(self._by_cid.values())
@@ -92,7 +100,9 @@ class Lanes:
         if sending is None:  # settled meanwhile by its record in a replay
             return True
         if isinstance(answer, Error) and (answer.code in RETRY_LATER or answer.code == "unauthorized"):
-            self._later(answer.retry_after or 1.0, lambda: self._again(sending))
+            delay_s = answer.retry_after or 1.0
+            sending.again_at, sending.why = time.monotonic() + delay_s, answer.message
+            self._later(delay_s, lambda: self._again(sending))
         else:
             self._settle(sending, error_of(answer) if isinstance(answer, Error) else answer)
         return True

@@ -77,6 +77,11 @@ def told(text: str, *, style: str = DIM, where: str = "") -> Line:
     return Line(head=((DIM, stamp()),), body=((style, clean(text, lines=True)),), where=where)
 
 
+def folded(name: str, conv: str) -> Line:
+    """In the place of what somebody said whom one ignores."""
+    return Line(head=((DIM, stamp()),), body=((DIM, f"· {clean(name)}, whom you ignore, says something"),), where=conv)
+
+
 def rule(title: str) -> Line:
     """The head of another conversation, or of another day."""
     return Line(body=((DIM, f"── {clean(title)} ──"),))

@@ -145,6 +145,29 @@ async def test_texts_refused_for_now_keep_their_order(tmp_path):
         assert texts(server.records) == [f"text {number}" for number in range(5)]
 
 
+async def test_how_long_a_text_waits_is_known_and_other_conversations_do_not_wait_for_it(tmp_path):
+    async with fake_server() as server, connect(server, tmp_path) as ann:
+        await ann.login("ann", "correct horse")
+        server.refuse = [("rate_limited", 30)]
+        slow = await ann.post_text("#lobby", "slow")
+        assert (await ann.send("@bob", "meanwhile")).seq == 1
+        wait_s, why = ann.waits(slow.item.cid)
+        assert 25 < wait_s <= 30
+        assert why
+        assert [item.text for item in ann.pending] == ["slow"], "the text is kept"
+        assert ann.waits("unknown") == (0.0, "")
+
+
+async def test_whom_one_ignores_is_told_with_the_session_and_when_it_changes(tmp_path):
+    async with fake_server() as server, connect(server, tmp_path) as ann:
+        await ann.login("ann", "correct horse")
+        assert ann.ignored == set()
+        ann.dispatch(m.Ignored(users=["bob"]))
+        assert ann.ignored == {"bob"}
+        ann.dispatch(m.Ignored(users=[]))
+        assert ann.ignored == set()
+
+
 async def test_a_definite_refusal_is_raised_and_leaves_the_outbox(tmp_path):
     async with fake_server() as server, connect(server, tmp_path) as ann:
         await ann.login("ann", "correct horse")

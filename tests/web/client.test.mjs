@@ -174,6 +174,30 @@ test("a refusal for now holds the order; one for good lets the next pass", async
   assert.equal(client.outbox.entries[0].failed, "you are muted");
 });
 
+test("what waits in one conversation holds up no other, and says for how long", async (t) => {
+  const waits = [];
+  const real = globalThis.setTimeout;
+  globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
+  t.after(() => (globalThis.setTimeout = real));
+  const { here, client } = await loggedIn();
+  client.say("#a", "slow");
+  await settled();
+  here.socket.answer("send", { type: "error", code: "rate_limited", message: "#a is in slow mode; wait 30.0 s", retry_after: 30 });
+  await settled();
+  const hold = client.outbox.held("#a");
+  assert.ok(hold.until - Date.now() > 29_000 && hold.until - Date.now() <= 30_000);
+  assert.match(hold.why, /slow mode/);
+  client.say("@bob", "meanwhile");
+  await settled();
+  assert.deepEqual(here.socket.of("send").map(({ text }) => text), ["slow", "meanwhile"]);
+  here.socket.answer("send", { type: "ack", cid: here.socket.of("send").at(-1).cid, conv: "@bob", epoch: "abcdefgh", seq: 1, ts: 1 });
+  await settled();
+  waits.find(([, ms]) => ms === 30_000)[0]();
+  await settled();
+  assert.equal(client.outbox.held("#a"), null);
+  assert.equal(here.socket.of("send").at(-1).text, "slow");
+});
+
 test("a session that has ended asks for the password, and keeps what was not sent for the next", async () => {
   const here = world();
   const { client } = await loggedIn(here);

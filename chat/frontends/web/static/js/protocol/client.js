@@ -364,7 +364,7 @@ export class Client extends Emitter {
 
   // ---------------------------------------------------------------- what goes
 
-  // One at a time, so that a refusal for now lets no later text overtake.
+  // One at a time, so that a refusal for now lets no later text of its conversation overtake.
   async #send() {
     if (this.#sending) return;
     this.#sending = true;
@@ -390,10 +390,21 @@ export class Client extends Emitter {
         if (this.online) this.#connection?.close();
         return;
       }
-      if (LATER.has(error.code)) await later(error.retryAfter ?? 2);
+      if (LATER.has(error.code)) this.#holdBack(conv, error);
       else this.outbox.fail(cid, error.message);
     }
     this.emit("outbox", conv);
+  }
+
+  #holdBack(conv, { retryAfter, message }) {
+    const seconds = retryAfter ?? 2;
+    const { outbox } = this;
+    outbox.hold(conv, seconds, message);
+    later(seconds).then(() => {
+      outbox.release(conv);
+      this.emit("outbox", conv);
+      if (outbox === this.outbox) this.#send();
+    });
   }
 
   async #ask(cid) {

@@ -15,11 +15,25 @@ export class Outbox {
     this.key = key;
     this.entries = load(storage, key);
     this.kept = true; // whether the last write came through
+    this.holds = new Map(); // conv → {until, why}: refused for now, in slow mode for instance; another conversation does not wait for it
   }
 
-  // The next to send: in order, past those that were refused.
+  // The next to send: in order, past those that were refused, and those of conversations that have to wait.
   get head() {
-    return this.entries.find((entry) => !entry.failed) ?? null;
+    return this.entries.find((entry) => !entry.failed && !this.held(entry.conv)) ?? null;
+  }
+
+  hold(conv, seconds, why) {
+    this.holds.set(conv, { until: Date.now() + seconds * 1000, why });
+  }
+
+  release(conv) {
+    this.holds.delete(conv);
+  }
+
+  // What a conversation has to wait for, and until when.
+  held(conv) {
+    return this.holds.get(conv) ?? null;
   }
 
   of(conv) {

@@ -13,6 +13,7 @@ export class Store extends Emitter {
   conversations = new Map(); // conv → Conversation
   people = new Map(); // name → {color, online}
   current = null;
+  ignored = new Set(); // names: what they say in channels is folded
   questions = new Map(); // id → question, with `until`
   toast = null;
   #notes = 0;
@@ -74,6 +75,11 @@ export class Store extends Emitter {
 
   mentions(text) {
     return mentioned(text, this.me);
+  }
+
+  // Said in a channel by somebody whom one ignores.
+  folds(conv, record) {
+    return record.type === "message" && conv[0] === "#" && this.ignored.has(record.from);
   }
 
   // ---------------------------------------------------------------- acting
@@ -224,6 +230,7 @@ export class Store extends Emitter {
   #opened(frame, fresh) {
     this.questions.clear(); // what is still asked is shown again
     if (fresh || !Object.keys(this.marks).length) this.marks = this.client.keeper.readMarks(frame.user);
+    this.ignored = new Set(frame.ignored ?? []);
     const channels = new Map(frame.channels.map((each) => [`#${each.channel}`, each]));
     for (const conv of [...this.conversations.keys()]) if (conv[0] === "#" && !channels.has(conv)) this.conversations.delete(conv);
     for (const [conv, { topic, role, prefix }] of channels) Object.assign(this.#conversation(conv), { topic, role, prefix });
@@ -271,7 +278,7 @@ export class Store extends Emitter {
   }
 
   #tally(here, record) {
-    if (record.type !== "message" || record.from === this.me) return;
+    if (record.type !== "message" || record.from === this.me || this.folds(here.conv, record)) return;
     here.unread += 1;
     if (here.conv[0] === "@" || this.mentions(record.text)) here.mentions += 1;
   }
@@ -334,6 +341,9 @@ export class Store extends Emitter {
         break;
       case "read":
         this.#readElsewhere(frame.conv, frame.seq);
+        break;
+      case "ignored":
+        this.ignored = new Set(frame.users);
         break;
       case "question":
         this.questions.set(frame.question, { ...frame, until: Date.now() + frame.expires_in * 1000 });
@@ -415,6 +425,7 @@ export class Store extends Emitter {
   #cleared() {
     this.conversations.clear();
     this.questions.clear();
+    this.ignored.clear();
     this.people.clear();
     this.marks = {};
     this.current = null;

@@ -34,10 +34,12 @@ export class Composer {
     this.hint = h("div", { class: "usage" });
     this.popup = h("div", { class: "completion", id: "completion", role: "listbox", "aria-label": "Completion", hidden: true }, this.hint, this.options);
     this.replying = h("div", { class: "replying", hidden: true });
+    this.waiting = h("div", { class: "replying countdown", role: "timer", "aria-live": "off", hidden: true });
     this.button = h("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send" }, icon("send"));
-    this.element = h("form", { class: "composer", "aria-label": "Write", onsubmit: (event) => (event.preventDefault(), this.#submit()) }, this.popup, this.replying, h("div", { class: "field" }, this.field, this.button));
+    this.element = h("form", { class: "composer", "aria-label": "Write", onsubmit: (event) => (event.preventDefault(), this.#submit()) }, this.popup, this.waiting, this.replying, h("div", { class: "field" }, this.field, this.button));
     store.on("shown", (conv) => this.#shown(conv));
     store.on("change", () => this.#refresh());
+    setInterval(() => this.ticking && this.#countDown(), 250);
   }
 
   focus() {
@@ -76,10 +78,23 @@ export class Composer {
       this.field.setAttribute("aria-label", label);
     }
     this.element.hidden = !current;
+    this.#countDown();
     if (this.store.here?.commands !== this.commands) {
       this.commands = this.store.here?.commands;
       if (document.activeElement === this.field) this.#complete();
     }
+  }
+
+  // What was said last has to wait (slow mode, too fast): it is sent by itself, and this says when.
+  #countDown() {
+    const { outbox } = this.store.client;
+    const hold = this.store.current && outbox?.of(this.store.current).some((entry) => !entry.failed) ? outbox.held(this.store.current) : null;
+    this.ticking = Boolean(hold);
+    this.waiting.hidden = !hold;
+    if (!hold) return;
+    const seconds = Math.max(0, Math.ceil((hold.until - Date.now()) / 1000));
+    const text = `${hold.why.replace(/;? wait [\d.]+ s$/, "")}: your message is sent in ${seconds} s`;
+    if (this.waiting.textContent !== text) this.waiting.textContent = text;
   }
 
   #typed() {

@@ -20,6 +20,7 @@ export class Messages {
     this.reply = reply;
     this.until = Infinity;
     this.rows = new Map(); // key → node
+    this.unfolded = new Set(); // seqs by people whom one ignores, shown all the same
     this.stuck = true; // at the bottom, and stays there
     this.list = h("div", { class: "rows" });
     this.scroller = h("div", { class: "scroller", role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() }, this.list);
@@ -77,7 +78,7 @@ export class Messages {
   }
 
   #announce(records) {
-    const said = records.filter((record) => record.type === "message" && record.from !== this.store.me).slice(-3);
+    const said = records.filter((record) => record.type === "message" && record.from !== this.store.me && !this.store.folds(this.store.current, record)).slice(-3);
     if (said.length) this.announcer.replaceChildren(...said.map((record) => h("p", {}, `${record.from}: ${record.text.slice(0, 300)}`)));
   }
 
@@ -89,6 +90,7 @@ export class Messages {
     const timeline = store.timeline(store.current);
     if (this.shown !== store.current || this.generation !== timeline?.generation) {
       this.rows.clear();
+      this.unfolded.clear();
       this.shown = store.current;
       this.generation = timeline?.generation;
     }
@@ -139,6 +141,14 @@ export class Messages {
         nodes.push(this.#row(`new${here.line}`, () => h("div", { class: "new-line", role: "separator" }, h("span", {}, "New messages"))));
         before = null;
       }
+      if (this.store.folds(here.conv, record) && !this.unfolded.has(record.seq)) {
+        let last = n;
+        while (last + 1 < end && this.store.folds(here.conv, records[last + 1]) && records[last + 1].from === record.from && !this.unfolded.has(records[last + 1].seq)) last += 1;
+        nodes.push(this.#foldedRow(records.slice(n, last + 1)));
+        n = last;
+        before = null;
+        continue;
+      }
       nodes.push(this.#recordRow(timeline, record, before));
       before = record;
     }
@@ -178,6 +188,19 @@ export class Messages {
       return this.#row(`m${record.seq}${follows ? "c" : "h"}${color ?? ""}`, () => this.#messageRow(timeline, record, follows));
     }
     return this.#row(`e${record.seq}`, () => h("div", { class: "event", data: { seq: record.seq } }, eventText(record), record.ts ? h("time", { title: fullTime(record.ts) }, timeOf(record.ts)) : null));
+  }
+
+  // What somebody says whom one ignores: one line for all that follows on, which opens it.
+  #foldedRow(records) {
+    const { from, seq } = records[0];
+    const count = records.length === 1 ? "a message" : `${records.length} messages`;
+    const open = () => {
+      for (const record of records) this.unfolded.add(record.seq);
+      this.draw();
+    };
+    return this.#row(`f${seq}-${records.length}`, () =>
+      h("div", { class: "event", data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button", { type: "button", class: "unfold", onclick: open }, "Show")),
+    );
   }
 
   #follows(record, before) {

@@ -38,6 +38,7 @@ export class Notifier {
     if (!this.wanted || (document.hasFocus() && conv === this.store.current)) return;
     for (const record of records.slice(-3)) {
       if (record.type !== "message" || record.from === this.store.me || Date.now() - record.ts > 120_000) continue;
+      if (this.store.folds(conv, record)) continue;
       if (conv[0] !== "@" && !this.store.mentions(record.text)) continue;
       let notification;
       try {
