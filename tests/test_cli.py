@@ -23,7 +23,7 @@ COMMANDS = (
     *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
     *("invite list", "invite revoke", "backup", "restore"),
     *("serve", "start", "stop", "restart", "status", "invite", "audit verify"),
-    *("prove", "bench", "log-level"),
+    *("prove", "bench", "log-level", "doctor"),
     *("config check", "config show", "config example", "connect", "send", "tail"),
 )
 

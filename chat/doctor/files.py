@@ -1,0 +1,113 @@
+"""The data folder, who may look into it, and the certificate."""
+
+import datetime
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from chat.background import StartRefused, check_folder
+from chat.config import Config, split_address
+from chat.doctor.finding import Finding, advice, fine, span, wrong
+from chat.transport.certificates import host_names, server_context
+
+SOON_S: Final = 30 * 86400  # a certificate that ends within this is told
+OTHERS: Final = 0o077
+
+
+def folder(config: Config) -> Iterator[Finding]:
+    try:
+        check_folder(config.data_dir)
+    except StartRefused as error:
+        yield wrong("data folder", str(error), "give the server's user the right, or choose another data_dir")
+        return
+    if not config.data_dir.exists():
+        yield fine("data folder", f"{config.data_dir} is made at the first start")
+        return
+    owner = config.data_dir.stat().st_uid
+    if os.geteuid() not in (0, owner):
+        yield wrong("data folder", f"{config.data_dir} belongs to user {owner}", f"run chat as that user, or chown -R {os.geteuid()} it")
+    else:
+        yield fine("data folder", str(config.data_dir))
+
+
+def rights(config: Config) -> Iterator[Finding]:
+    """Nobody else may look: 0700 for folders, 0600 for files."""
+    if not config.data_dir.is_dir():
+        return
+    database = config.database
+    private = [config.data_dir, database, database.with_name(database.name + "-wal"), config.key, config.lock_file]
+    private += [config.log_dir, config.data_dir / "backups", config.data_dir / "admin.sock"]
+    bad = False
+    for path in private:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            bad = True
+            yield wrong("rights", f"{path}: {error.strerror}", "run this as the server's user")
+            continue
+        if mode & OTHERS:
+            bad = True
+            yield wrong("rights", f"{path} is open to others ({mode:04o})", f"chmod {'700' if path.is_dir() else '600'} {path}")
+    if not bad:
+        yield fine("rights", "nobody else may look into the data folder")
+
+
+def certificate(config: Config) -> Iterator[Finding]:
+    path, key = config.certificate, config.key
+    if config.tls.certificate is None and not path.exists():
+        yield fine("certificate", "is made at the first start")
+        return
+    try:
+        server_context(path, key)
+        pem = path.read_bytes()
+        parsed = x509.load_pem_x509_certificate(pem)
+    except (OSError, ValueError) as error:
+        own = f"put both files back from a backup, or remove {path}: it is made anew for the key that is there"
+        yield wrong("certificate", str(error), "name the right files in [tls]" if config.tls.certificate else own)
+        return
+    yield from _dates(config, parsed)
+    yield from _names(config, pem)
+
+
+def _dates(config: Config, parsed: x509.Certificate) -> Iterator[Finding]:
+    now = datetime.datetime.now(datetime.UTC)
+    ends, begins = parsed.not_valid_after_utc, parsed.not_valid_before_utc
+    own = config.tls.certificate is None
+    todo = _renew(config.certificate, own)
+    by = "self-signed; clients pin its key" if parsed.issuer == parsed.subject else f"signed by {parsed.issuer.rfc4514_string()}"
+    left = (ends - now).total_seconds()
+    if begins > now:
+        until = span((begins - now).total_seconds())
+        yield wrong("certificate", f"it is good from {begins:%Y-%m-%d} on, in {until}", "is the clock right?")
+    elif left < 0:
+        yield wrong("certificate", f"it ended on {ends:%Y-%m-%d}, {span(-left)} ago", todo)
+    elif left < SOON_S:
+        yield advice("certificate", f"it ends on {ends:%Y-%m-%d}, in {span(left)}", todo)
+    else:
+        yield fine("certificate", f"good until {ends:%Y-%m-%d}; {by}")
+
+
+def _renew(path: Path, own: bool) -> str:
+    if own:
+        return f"remove {path} and start again: a new one is made with the same key, so join lines stay good"
+    return f"renew {path}, then chat reload"
+
+
+def _names(config: Config, pem: bytes) -> Iterator[Finding]:
+    if not config.public_address:
+        return
+    address = config.public_address
+    host = split_address(address)[0] if ":" in address.rpartition("]")[2] else address.strip("[]")
+    names = host_names(pem)
+    if host in names or any(name.startswith("*.") and host.partition(".")[2] == name[2:] for name in names):
+        yield fine("names", f"the certificate is for {host}")
+    else:
+        shown = ", ".join(names[:5]) or "nobody"
+        todo = "browsers will object, and the page is refused: take a certificate that names it (an own one is renewed at the start)"
+        yield advice("names", f"the certificate is for {shown}, and public_address is {host}", todo)
