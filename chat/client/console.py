@@ -69,6 +69,8 @@ class Console:
         self.commands: list[tuple[str, str]] = []
         self.reading: Reading
         self.answering = False  # a plain line answers the newest question (`/answering on`)
+        self.turn = trio.Event()  # a command has ended, or asks something
+        self.at_work = 0  # commands that run, of a pipe
         self.asked: dict[str, str] = {}  # questions that were shown → their text, until they are over
         self.screen: Screen = (
             PlainScreen(where=lambda: True)
@@ -148,6 +150,9 @@ class Console:
             await self._typed(line)
             self.screen.refresh()
         if not self.screen.interactive:  # a pipe has ended: leave when all of it is stored
+            while self.at_work:
+                self.turn = trio.Event()
+                await self.turn.wait()
             for sending in self.client.unsettled:
                 with suppress(ChatError, SessionLost):
                     await sending.outcome()
@@ -298,7 +303,7 @@ class Console:
             if self.screen.interactive:
                 self.nursery.start_soon(self.command, text[len(prefix) :])
             else:
-                await self.command(text[len(prefix) :])
+                await self._command_in_turn(text[len(prefix) :])
         elif first.startswith("/") and not text.startswith(" "):
             await local.run(self, text[1:])
         elif self.answering and (newest := local.newest_question(self)) is not None:
@@ -333,6 +338,21 @@ class Console:
                 self.show(told(answer.text, style=""))
         self._posted.pop(sending.item.cid, None)
         self.screen.refresh()
+
+    async def _command_in_turn(self, text: str) -> None:
+        """In a pipe a line waits for the one before it; but where that asks something, the next line may be the answer."""
+        self.at_work += 1
+        turn = self.turn = trio.Event()
+
+        async def run() -> None:
+            try:
+                await self.command(text)
+            finally:
+                self.at_work -= 1
+                self.turn.set()
+
+        self.nursery.start_soon(run)
+        await turn.wait()
 
     async def command(self, text: str) -> None:
         """A command of the server, in the channel in front."""

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from chat.client.calls import Disconnected
 from chat.client.clean import clean
 from chat.client.keeper import SessionLost
@@ -167,6 +169,7 @@ async def give_answer(console: "Console", question: Open, text: str) -> None:
         try:
             await console.client.request(m.Answer(id=0, question=question.message.question, text=text))
         except ChatError as error:
+            console.turn.set()
             console.complain(error.message)
         except Disconnected:
             console.complain("The connection broke before the answer was taken. If it is still asked, it will be shown again.")
@@ -176,8 +179,11 @@ async def give_answer(console: "Console", question: Open, text: str) -> None:
 
     if console.screen.interactive:
         console.nursery.start_soon(give)
-    else:
-        await give()
+        return
+    console.turn = trio.Event()
+    await give()
+    if console.at_work and all(other is question for other in console.client.questions):
+        await console.turn.wait()  # the next line may be for what the command asks next
 
 
 def newest_question(console: "Console") -> Open | None:
@@ -192,6 +198,7 @@ def show_question(console: "Console", notice: m.Question) -> None:
     if console.asked.get(notice.question) != notice.text:
         console.show(told(_shown(console, question), style="bold", where=notice.conv or ""))
     console.asked[notice.question] = notice.text
+    console.turn.set()
 
 
 def _shown(console: "Console", question: Open) -> str:
