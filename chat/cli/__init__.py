@@ -5,7 +5,27 @@ A new command is a function in one of the files; a new file is named here. Exit 
 or failed, with a line on standard error, 2 wrong usage; of ``chat status``: 3 not running.
 """
 
-from chat.cli import admin, audit, bench, channels, client, config, doctor, prove, seeing, server, users
+from importlib import import_module
+from typing import Final
+
 from chat.cli.base import main
 
-__all__ = ["admin", "audit", "bench", "channels", "client", "config", "doctor", "main", "prove", "seeing", "server", "users"]
+__all__ = ["main"]
+
+GROUPS: Final = """
+    admin
+    audit
+    bench
+    channels
+    client
+    config
+    data
+    doctor
+    prove
+    seeing
+    server
+    users
+""".split()  # noqa: SIM905
+
+for group in GROUPS:  # each puts its commands into `main`
+    import_module(f"chat.cli.{group}")
