@@ -202,6 +202,12 @@ class Throttle:
         while next(iter(self._events.values()))[-1] <= now - self._window_s or len(self._events) > self._max_keys:
             self._events.popitem(last=False)
 
+    def adjusted(self, limit: float, window_s: float) -> "Throttle":
+        """One with another limit that remembers the same events, as many of each key as it counts."""
+        other = Throttle(limit, window_s, max_keys=self._max_keys)
+        other._events.update((key, deque(events, maxlen=other.limit)) for key, events in self._events.items())
+        return other
+
     def take_back(self, key: Hashable) -> None:
         """Undo the last `add` of *key*: what it was for did not happen."""
         events = self._events.get(key)
@@ -251,6 +257,11 @@ class Logins:
         self._clock = clock
         self._under_way: dict[Hashable, _UnderWay] = {}
         self.wrong = 0  # since the start
+
+    def adjust(self, *, wrong_per_min: float, exempt_loopback: bool) -> None:
+        """Other limits, from the next attempt on; what was counted stays counted."""
+        self._by_address = self._by_address.adjusted(wrong_per_min, 60.0)
+        self._exempt_loopback = exempt_loopback
 
     async def check(self, name: str, password: str, password_hash: str | None, peer: Origin) -> bool:
         """Whether *password* is that of the account *name* (canonical), whose hash is *password_hash*; None where there is none.
@@ -313,6 +324,11 @@ class Registrations:
         self._by_address = Throttle(per_h, 3600.0)
         self._exempt_loopback = exempt_loopback
         self._clock = clock
+
+    def adjust(self, *, per_h: float, exempt_loopback: bool) -> None:
+        """Other limits, from the next one on; what was counted stays counted."""
+        self._by_address = self._by_address.adjusted(per_h, 3600.0)
+        self._exempt_loopback = exempt_loopback
 
     def take(self, peer: Origin) -> None:
         """Count one, before its password is hashed. *Raises* ChatError rate_limited."""

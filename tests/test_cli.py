@@ -22,7 +22,7 @@ COMMANDS = (
     *("user list", "user add", "user passwd", "user suspend", "user unsuspend", "user role", "user sessions", "user forget"),
     *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
     *("invite list", "invite revoke", "backup", "restore"),
-    *("serve", "start", "stop", "restart", "status", "invite", "audit verify"),
+    *("serve", "start", "stop", "restart", "reload", "status", "invite", "audit verify"),
     *("prove", "bench", "log-level", "doctor"),
     *("config check", "config show", "config example", "connect", "send", "tail"),
 )

@@ -62,9 +62,14 @@ class House(Protocol):
 class Daemon:
     """The running daemon: `chat.daemon.parts.Parts`, and `chat.daemon.course.Course`, which says what the process does next."""
 
-    config: Config
     parts: Any
     course: Any
+
+    @property
+    def config(self) -> Config:
+        """As it is since the last reload."""
+        config: Config = self.course.config
+        return config
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -1,6 +1,7 @@
 """The life of a server: serve, start, stop, status."""
 
 import functools
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -83,6 +84,33 @@ def restart(loaded: "Loaded") -> None:
         click.echo(background.restart(loaded.config, lambda: client.run(loaded.config, "restart")))
     except (background.StartRefused, client.Refused) as exc:
         raise fail(f"not restarted: {exc}") from None
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@server_options
+def reload(loaded: "Loaded", as_json: bool) -> None:
+    """Read the configuration, the certificate and the plugins again, without dropping anybody. Exit status 1: something stays as it was.
+
+    The server reads what it was started with: the same file and the same flags.
+    """
+    from chat.admin import client
+
+    try:
+        report = client.run(loaded.config, "reload")
+    except client.Refused as exc:
+        raise fail(str(exc)) from None
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        for line in [*report["changed"], *report["restart"]]:
+            click.echo(line)
+        if report["restart"]:
+            click.echo("chat restart takes on what needs a restart; nobody is refused meanwhile.")
+        if not any(report.values()):
+            click.echo("reloaded; nothing has changed")
+    if report["problems"]:
+        raise fail("\n".join(report["problems"]))
 
 
 @main.command()

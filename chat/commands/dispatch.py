@@ -91,6 +91,11 @@ class Dispatcher:
             self._around.plugins.modules = tuple(modules)
         return self._around.plugins.reload()
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Where a plugin could not be loaded the last time, and why."""
+        return self._around.plugins.problems
+
     async def run(self) -> None:
         """The background tasks of plugins, those of later ones too, until it is cancelled."""
         async with trio.open_nursery() as nursery:

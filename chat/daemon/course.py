@@ -87,8 +87,7 @@ class Course:
                 task_status.started()
                 async for number in received:
                     if number == signal.SIGHUP and not terminal:
-                        if self.reload is not None:
-                            nursery.start_soon(self.reload)
+                        nursery.start_soon(self._reload)
                     elif number == signal.SIGUSR2:
                         nursery.start_soon(self._restart)
                     else:
@@ -158,6 +157,13 @@ class Course:
         self.successor = successor
         self.wanted.set()
         return version
+
+    async def _reload(self) -> None:
+        if self.reload is not None:
+            try:
+                await self.reload()
+            except Exception as exc:  # a bug in it is no reason to end
+                logger.error("reload_failed", error_id=log.new_error_id(), exc_info=exc)
 
     async def _restart(self) -> None:
         try:

@@ -33,7 +33,7 @@ from chat.daemon.bootstrap import bootstrap, open_certificate, ready_info
 from chat.daemon.course import Course
 from chat.daemon.doors import open_doors
 from chat.daemon.parts import MessageLogs, Parts
-from chat.daemon.reload import reload
+from chat.daemon.reload import Reloader
 from chat.daemon.ticker import tick
 from chat.log import get_logger
 from chat.metrics import server as metrics
@@ -105,10 +105,9 @@ async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyIn
     tls = open_certificate(config)
     flush = FlushSet()
     parts = Parts.make(config, store, flush)
-    with MessageLogs(config, parts):
+    with MessageLogs(config, parts) as message_logs:
         async with trio.open_nursery() as services:
             course.now = services.cancel_scope.cancel
-            course.reload = partial(reload, config, tls, parts.site)
             services.start_soon(flush.run)
             services.start_soon(watch, parts.manager.watched())
             services.start_soon(parts.watch.run_delay)
@@ -121,14 +120,23 @@ async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyIn
                 services.start_soon(parts.watch.run_store)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as doors:
-                        await doors.start(partial(open_doors, config, sockets, tls, parts, connections))
-                        await doors.start(admin.serve, Daemon(config=config, parts=parts, course=course), connections)
+                        adjust_door = await doors.start(partial(open_doors, config, sockets, tls, parts, connections))
+                        course.reload = Reloader(
+                            course=course,
+                            parts=parts,
+                            tls=tls,
+                            adjust_door=adjust_door,
+                            message_logs=message_logs,
+                            certificate=config.certificate.read_bytes(),
+                        )
+                        await doors.start(admin.serve, Daemon(parts=parts, course=course), connections)
                         doors.start_soon(tick, parts)
                         gc.collect()
                         gc.freeze()  # what is here now stays: the collector need not look at it again
                         on_ready(ready_info(config, sockets, parts.manager.desk.state, first))
                         course.serves()
                         await course.wanted.wait()
+                        course.reload = None
                         doors.cancel_scope.cancel()
                     course.left_doors()
                     notify("STOPPING=1" if course.ending else "STATUS=restarting")

@@ -12,6 +12,7 @@ from chat import __version__, accounts, connection, joinline
 from chat.authentication import Guard
 from chat.background import StartRefused
 from chat.commands import builtin
+from chat.commands.dispatch import Dispatcher
 from chat.config import Config, Limits
 from chat.connection import Services
 from chat.errors import ChatError
@@ -30,6 +31,7 @@ from chat.store.sqlite import SqliteStore
 from chat.transport import certificates, http
 from chat.transport.outbox import FlushSet, OutboxPool
 
+CLOSE_LOG_S: Final = 0.5  # for what is written for people who read with less: it must not hold up the end, nor a restart
 PAGE: Final = Path(__file__).parents[1] / "frontends" / "web" / "static"
 
 
@@ -42,6 +44,7 @@ class Parts:
     store: SqliteStore
     committer: Committer
     manager: Manager
+    commands: Dispatcher
     services: Services
     site: http.Site
     flush: FlushSet
@@ -113,6 +116,7 @@ class Parts:
             store=store,
             committer=committer,
             manager=manager,
+            commands=commands,
             services=services,
             site=site,
             flush=flush,
@@ -175,18 +179,29 @@ def origins(config: Config) -> http.Origins:
 
 
 class MessageLogs:
-    """The readable log of the channels, where it is wanted."""
+    """The readable log of the channels, where it is wanted. As a context manager it writes what waits, at the end."""
 
     def __init__(self, config: Config, parts: Parts) -> None:
+        self._hooks = parts.hooks
         self._log: MessageLog | None = None
+        self._open(config)
+
+    def _open(self, config: Config) -> None:
         if config.log.messages:
             folder, keep = config.log_dir / "messages", config.log.rotate_keep
-            self._log = MessageLog(folder, parts.hooks.name_of, rotate_bytes=config.log.rotate_bytes, rotate_keep=keep)
-            parts.hooks.record = self._log.record
+            self._log = MessageLog(folder, self._hooks.name_of, rotate_bytes=config.log.rotate_bytes, rotate_keep=keep)
+            self._hooks.record = self._log.record
 
-    def __enter__(self) -> None:
-        pass
+    async def change(self, config: Config) -> None:
+        """As *config* wants it now. *Waits* for the disk, at most `CLOSE_LOG_S`."""
+        before, self._log, self._hooks.record = self._log, None, None
+        self._open(config)
+        if before is not None:
+            await trio.to_thread.run_sync(before.close, CLOSE_LOG_S)
+
+    def __enter__(self) -> "MessageLogs":
+        return self
 
     def __exit__(self, *exc: object) -> None:
         if self._log is not None:
-            self._log.close()
+            self._log.close(CLOSE_LOG_S)

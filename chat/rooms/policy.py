@@ -136,6 +136,12 @@ class Rates:
             )
         return rates
 
+    def adjust(self, limits: RateLimits) -> None:
+        """Other limits, at once. Who had used up his tokens has all of the new ones: once, and rarely."""
+        if limits != self.limits:
+            self.limits = limits
+            self._accounts.clear()
+
     def forget_full(self, now: float) -> None:
         """Drop what a new bucket would do as well. Now and then; linear in the accounts that did something since the last time."""
         for account in [a for a, r in self._accounts.items() if all(getattr(r, f).is_full(now) for f in _BUCKETS)]:

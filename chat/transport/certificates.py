@@ -127,6 +127,12 @@ def host_names(certificate: bytes) -> list[str]:
     return [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
 
 
+def described(certificate: bytes) -> str:
+    """Of a certificate (PEM, the first of a chain), for a person: until when it is valid, and what clients pin."""
+    found = x509.load_pem_x509_certificate(certificate)
+    return f"valid until {found.not_valid_after_utc:%Y-%m-%d}, fingerprint {fingerprint(certificate)}"
+
+
 def peer_fingerprint(connection: ssl.SSLObject | ssl.SSLSocket) -> str:
     """What the peer of a finished handshake showed (a `trio.SSLStream` will do). *Raises* ValueError when it showed none."""
     shown = connection.getpeercert(binary_form=True)

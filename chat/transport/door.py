@@ -176,13 +176,14 @@ async def serve(
     handler: Handler,
     connections: trio.Nursery,
     web_handler: Handler | None = None,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Callable[[DoorSettings], None]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept until cancelled. Each connection is a task in *connections*: ``handler(transport)``, aborted when that returns.
 
     The handler's exceptions are logged with an error id and end that connection only; `trio.Cancelled` passes. ``web_handler``
     gets the transport of a peer that began with an HTTP method, with what was read still to be had from `receive_some`.
-    *Owns* the listeners' sockets: they are closed when it ends. *tls* may be reloaded at any time (`certificates.reload`).
+    *Owns* the listeners' sockets: they are closed when it ends. *tls* may be reloaded at any time (`certificates.reload`), and other
+    settings given for what comes from then on: what it is started with is a function that takes them.
     """
     door = _Door(settings=settings, tls=tls, flush=flush, pool=pool, handler=handler, web_handler=web_handler, connections=connections)
     with contextlib.ExitStack() as stack:
@@ -194,7 +195,7 @@ async def serve(
             for listener in listeners:
                 for sock in listener.sockets:
                     nursery.start_soon(door.accept, sock, listener)
-            task_status.started()
+            task_status.started(door.adjust)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -220,6 +221,10 @@ class _Door:
 
     def __attrs_post_init__(self) -> None:
         self.start_pump = self._start_pump  # one bound method for all connections
+
+    def adjust(self, settings: DoorSettings) -> None:
+        self.settings = settings
+        self._finished.set()  # who waits for a place looks again
 
     def close(self) -> None:
         if self._spare is not None:
