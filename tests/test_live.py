@@ -9,7 +9,7 @@ from chat.config.load import KEYS
 
 
 def test_every_key_is_live_or_needs_a_restart():
-    assert list(EFFECTS) == list(KEYS)
+    assert EFFECTS.keys() == KEYS.keys()
     assert set(EFFECTS.values()) == {NOW, NEXT, RESTART}
 
 

@@ -3,7 +3,6 @@
 A key is in `EFFECTS` with the time from which its new value holds. A test holds that every key of the configuration is there.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import attrs
@@ -67,6 +66,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "log.messages": NOW,
     "log.rotate_bytes": NOW,
     "log.rotate_keep": NOW,
+    "metrics.address": RESTART,
 }
 
 
@@ -84,7 +84,7 @@ class Change:
 def changes(before: Config, after: Config) -> list[Change]:
     """Every key that differs. The keys of ``[[listen]]`` are compared one by one only where there are as many as before."""
     return [
-        Change(key=path, before=old, after=new, effect=EFFECTS[path])
+        Change(key=path, before=old, after=new, effect=EFFECTS.get(path, RESTART))
         for path in KEYS
         if (old := _value(before, path)) != (new := _value(after, path))
     ]
@@ -98,19 +98,18 @@ def merged(before: Config, after: Config) -> Config:
         if name == "listen":
             alike = [listener.address for listener in old] == [listener.address for listener in new]
             kept[name] = tuple(map(_merged_section, ["listen"] * len(old), old, new)) if alike else old
-        elif name in EFFECTS:
-            kept[name] = old if EFFECTS[name] == RESTART else new
+        elif name in KEYS:
+            kept[name] = old if EFFECTS.get(name, RESTART) == RESTART else new
         else:
             kept[name] = _merged_section(name, old, new)
     return Config(**kept)
 
 
 def _merged_section(section: str, before: Any, after: Any) -> Any:
-    return attrs.evolve(after, **{name: getattr(before, name) for name in _names(section) if EFFECTS[f"{section}.{name}"] == RESTART})
-
-
-def _names(section: str) -> Iterator[str]:
-    return (path.partition(".")[2] for path in EFFECTS if path.startswith(section + "."))
+    names = (path.partition(".")[2] for path in KEYS if path.startswith(section + "."))
+    return attrs.evolve(
+        after, **{name: getattr(before, name) for name in names if EFFECTS.get(f"{section}.{name}", RESTART) == RESTART}
+    )
 
 
 def _value(config: Config, path: str) -> Any:
