@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 
 from tests.e2e.guests import PASSWORD
 from tests.e2e.server import Server
@@ -78,6 +79,71 @@ class Member:
                 self.others += [m for line in whole.splitlines() if (m := json.loads(line))["type"] != "message"]
 
 
+class WebMember(Member):
+    """The same over a WebSocket. What it sends is masked with zeros, so that nothing has to be reckoned."""
+
+    def register(self, how: str = "register") -> None:
+        self.sock.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: chat.v1\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            chunk = self.sock.recv(1)
+            assert chunk, f"{self.name} was closed; it was told {head!r}"
+            head += chunk
+        assert head.startswith(b"HTTP/1.1 101"), head
+        hello = {"type": "hello", "protocol": 1, "client": "audience"}
+        self.send(hello, {"type": how, "id": 1, "username": self.name, "password": PASSWORD})
+        self.hear("session")
+
+    def hear(self, type_: str) -> dict:
+        """The next message of this type. *Raises* AssertionError for an error."""
+        while True:
+            for message in self._frames():
+                assert message["type"] != "error", message
+                if message["type"] == type_:
+                    return message
+            chunk = self.sock.recv(65536)
+            assert chunk, f"{self.name} was closed; it was told {self.rest!r}"
+            self.rest += chunk
+
+    def _frames(self) -> Iterator[dict]:
+        while len(self.rest) >= 2:
+            size, head = self.rest[1], 2
+            if size == 126:
+                size, head = int.from_bytes(self.rest[2:4], "big"), 4
+            if len(self.rest) < head + size:
+                return
+            payload, self.rest = self.rest[head : head + size], self.rest[head + size :]
+            yield json.loads(payload)
+
+    def send(self, *messages: dict) -> None:
+        self.sock.sendall(b"".join(_frame(json.dumps(message).encode()) for message in messages))
+
+    def read(self) -> bool:
+        while True:
+            try:
+                chunk = self.sock.recv(262144)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return True
+            except OSError:
+                return False
+            if not chunk:
+                return False
+            now, whole, end = time.monotonic(), self.rest + chunk, 0
+            for found in SEQ.finditer(whole):
+                end = found.end()
+                self.seqs.append(int(found[1]))
+                self.at.append(now)
+            self.rest = whole[end:][-65536:]
+
+
+def _frame(payload: bytes) -> bytes:
+    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return b"\x81" + size + bytes(4) + payload
+
+
 class Audience:
     """Members that read as fast as they can, in a thread. A context manager; *Owns* them."""
 
@@ -87,10 +153,12 @@ class Audience:
         self._thread = threading.Thread(target=self._run)
 
     @classmethod
-    def gather(cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member") -> "Audience":
-        members = []
+    def gather(
+        cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member", kind: type[Member] = Member
+    ) -> "Audience":
+        members: list[Member] = []
         for i in range(n):  # one after the other: who connects and says nothing is in the way of others
-            member = Member(server, f"{prefix}{i}", tls=tls)
+            member = kind(server, f"{prefix}{i}", tls=tls)
             member.register()
             members.append(member)
         return cls(members)

@@ -1,10 +1,11 @@
 """Figures of the real process on this machine:
 
-    python -m tests.e2e.measure [stored] [fanout] [memory] [stalled] [hidden] [--json FILE]
+    python -m tests.e2e.measure [stored] [fanout] [browsers] [memory] [stalled] [hidden] [--json FILE]
 
 stored   texts stored per second: one sender who waits for each ack; 200 senders with one, and with 20 on their way
 fanout   CPU of the server per delivered message in one channel of 1,000 members: at 20 texts a second, and saturated
 memory   of the server per idle session, plain and TLS, with 1,000 of each
+browsers the same for 500 members on TCP and 500 on WebSockets, one server, in turns; all plain, and all with TLS
 stalled  how long a text takes to 198 members of a channel, with and without another who never reads; plain and TLS
 hidden   how long a private channel and an absent one take to be refused
 
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import trio
 
-from tests.e2e.audience import Audience, Member, p99_ms
+from tests.e2e.audience import Audience, Member, WebMember, p99_ms
 from tests.e2e.guests import make_server
 from tests.e2e.server import Server
 
@@ -145,26 +146,82 @@ def cpu_of(server: Server, work: Callable[[], object]) -> float:
     return cpu_s(server) - before
 
 
-def steadily(sender: Member, n: int, rate: float, text: str = TEXT) -> list[float]:
-    """So many texts at a steady rate. Returns when each was written."""
+def steadily(sender: Member, n: int, rate: float, text: str = TEXT, channel: str = "lobby", first: int = 0) -> list[float]:
+    """So many texts at a steady rate. *first* makes the cids of another time others. Returns when each was written."""
     at = []
     began = time.monotonic()
     for i in range(n):
         time.sleep(max(0.0, began + i / rate - time.monotonic()))
         at.append(time.monotonic())
-        sender.send({"type": "send", "id": i, "cid": f"s{i}", "channel": "lobby", "text": text})
+        sender.send({"type": "send", "id": i, "cid": f"s{first + i}", "channel": channel, "text": text})
     return at
 
 
-def flood(sender: Member, n: int, window: int) -> None:
+def flood(sender: Member, n: int, window: int, channel: str = "lobby", first: int = 0) -> None:
     sent = acked = 0
     while acked < n:
         burst = min(window - (sent - acked), n - sent)
         if burst:
-            requests = ({"type": "send", "id": i, "cid": f"f{i}", "channel": "lobby", "text": TEXT} for i in range(sent, sent + burst))
-            sender.send(*requests)
+            numbers = range(first + sent, first + sent + burst)
+            sender.send(*({"type": "send", "id": i, "cid": f"f{i}", "channel": channel, "text": TEXT} for i in numbers))
             sent += burst
         acked += sender.sock.recv(262144).count(b'"cid":"f')
+
+
+# ---------------------------------------------------------------- browsers
+
+KINDS = {"native": Member, "web": WebMember}
+
+
+def browsers(members: int = 500, rounds: int = 5) -> Figures:
+    """Two channels with nothing in common but who speaks, now in one and now in the other; medians of the rounds are compared."""
+    found: Figures = {}
+    patient = {"limits.idle_ping_s": "3000", "limits.idle_close_s": "3600"}  # nobody here answers a ping
+    for tls in (False, True):
+        costs: dict[tuple[str, str], list[float]] = {}
+        with running(patient) as server:
+            (sender,) = registered(server, 1)
+            audiences = {name: _join(server, sender, name, members, tls) for name in KINDS}
+            with audiences["native"], audiences["web"]:
+                said = 0
+                for _ in range(rounds):
+                    for name, audience in audiences.items():
+                        slow = _told(server, audience, 100, steadily, sender, 100, 20, TEXT, name, said)
+                        fast = _told(server, audience, 1000, flood, sender, 1000, 200, name, said)
+                        costs.setdefault((name, "20 texts/s"), []).append(slow)
+                        costs.setdefault((name, "saturated"), []).append(fast)
+                    said += 1000
+            sender.sock.close()
+        for load in ("20 texts/s", "saturated"):
+            native, web = (statistics.median(costs[name, load]) for name in KINDS)
+            key = f"{'TLS' if tls else 'plain'}, {load}"
+            found[f"{key}: TCP (µs of CPU a delivery)"] = round(native, 3)
+            found[f"{key}: WebSocket (µs of CPU a delivery)"] = round(web, 3)
+            found[f"{key}: WebSocket to TCP"] = round(web / native, 2)
+    return found
+
+
+def _told(server: Server, audience: Audience, n: int, speak: Callable[..., object], *how: object) -> float:
+    """What a delivery costs (µs) while *n* texts are said."""
+    before = len(audience.members[0].seqs)
+
+    def work() -> None:
+        speak(*how)
+        while any(len(member.seqs) < before + n for member in audience.members):
+            time.sleep(0.005)
+
+    return 1e6 * cpu_of(server, work) / (n * len(audience.members))
+
+
+def _join(server: Server, sender: Member, name: str, n: int, tls: bool) -> Audience:
+    """A channel of its own, so large that coming into it leaves no record."""
+    sender.send({"type": "command", "id": name, "text": f"create-channel {name}"})
+    while b'"result"' not in sender.sock.recv(65536):
+        pass
+    audience = Audience.gather(server, n, tls=tls, prefix=name, kind=KINDS[name])
+    for member in audience.members:
+        member.send({"type": "join", "id": 2, "channel": name})
+    return audience
 
 
 # ---------------------------------------------------------------- memory
@@ -262,7 +319,7 @@ def hidden() -> Figures:
 
 # ---------------------------------------------------------------- the command
 
-PARTS: dict[str, Callable[[], Figures]] = {f.__name__: f for f in (stored, fanout, memory, stalled, hidden)}
+PARTS: dict[str, Callable[[], Figures]] = {f.__name__: f for f in (stored, fanout, browsers, memory, stalled, hidden)}
 
 
 def main() -> None:

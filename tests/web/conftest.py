@@ -181,6 +181,7 @@ def visit(chromium, server):
         page.goto(server.url + path)
         return page
 
+    open_page.url = server.url
     yield open_page
     for context in contexts:
         context.close()
