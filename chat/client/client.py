@@ -341,6 +341,8 @@ class Client:
                 self._delivery.removed(notice)
             case m.Closing():
                 self.retry_after = notice.retry_after
+                if notice.code == "unauthorized" and self._online:
+                    self.credentials = None  # somebody ended this session: whoever goes on shall know the password
                 self._delivery.control(notice)
             case m.Replaced():
                 self._delivery.control(notice)

@@ -54,7 +54,7 @@ def close_frame(code: int) -> bytes:
 
 @attrs.define(eq=False)
 class FrameGuard:
-    """Reads the headers of a client's frames and stops at what may not pass. Knows no I/O.
+    """Reads the headers of a client's frames, stops at what may not pass, and keeps back what says nothing. Knows no I/O.
 
     *limit* is of one message in bytes, allowed itself; it may be changed at any time and holds for what is fed from then on. What is
     held back is less than one frame. ``error`` and its ``code`` (a close code) say what ended it; ``closed``: a close frame was
@@ -69,6 +69,8 @@ class FrameGuard:
     _wanted: int = 2  # bytes of _rest before it is worth looking again
     _fragments: int = 0  # of the message under way
     _size: int = 0
+    _under_way: bool = False
+    _worthless: bool = False  # the frame that was looked at last: counted, and not passed on
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Whole frames, in slices of at most `SLICE_FRAMES`. Those before a frame that is refused are given out."""
@@ -86,7 +88,7 @@ class FrameGuard:
             end = self._frame(chunk, at)
             if not end:
                 break
-            if chunk[at] == 0x80 | _PONG:  # nobody here waits for one, and they cost nothing to send
+            if self._worthless:
                 if at > begin:
                     slices.append(chunk[begin:at])
                 begin, n_frames = end, 0
@@ -133,8 +135,11 @@ class FrameGuard:
         if left < head + n_bytes:
             self._wanted = head + n_bytes
             return 0
+        first = data[at]
+        # A pong that nobody here waits for, or a fragment of a message with nothing in it: a peer can make 100,000 of them with a finger.
+        self._worthless = first == 0x80 | _PONG or (first == 0 and data[at + 1] == 0x80 and self._under_way)
         if opcode < _CLOSE:
-            self._size, self._fragments = size, fragments
+            self._size, self._fragments, self._under_way = size, fragments, not first & 0x80
         elif opcode == _CLOSE:
             self.closed = True
         return at + head + n_bytes

@@ -190,7 +190,7 @@ def browsers(members: int = 500, rounds: int = 5) -> Figures:
                         fast = _told(server, audience, 1000, flood, sender, 1000, 200, name, said)
                         costs.setdefault((name, "20 texts/s"), []).append(slow)
                         costs.setdefault((name, "saturated"), []).append(fast)
-                    said += 1000
+                        said += 1000
             sender.sock.close()
         for load in ("20 texts/s", "saturated"):
             native, web = (statistics.median(costs[name, load]) for name in KINDS)
@@ -221,6 +221,11 @@ def _join(server: Server, sender: Member, name: str, n: int, tls: bool) -> Audie
     audience = Audience.gather(server, n, tls=tls, prefix=name, kind=KINDS[name])
     for member in audience.members:
         member.send({"type": "join", "id": 2, "channel": name})
+    for member in audience.members:
+        told = b""
+        while b'"type":"ok"' not in told:
+            told += member.sock.recv(65536)
+        member.rest = told[told.rfind(b"\n") + 1 :]  # of lines; the beginning of one may have come
     return audience
 
 

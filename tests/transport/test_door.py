@@ -489,5 +489,3 @@ def test_an_address_that_is_none(address):
 def test_a_host_that_is_not_here():
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "):
         door.bind("192.0.2.1:0")
-
-

@@ -168,7 +168,7 @@ frames = st.builds(
 
 def naive(data, limit):
     """The bytes that may pass, and the code that ends it, by reading one frame after the other."""
-    passed, size, count = b"", 0, 0
+    passed, size, count, under_way = b"", 0, 0, False
     while len(data) >= 2:
         n, head = data[1] & 127, 2
         if n > 125:
@@ -185,7 +185,10 @@ def naive(data, limit):
                 return passed, 1009
         if len(data) < whole:
             break
-        passed += b"" if data[0] == 0x8A else data[:whole]
+        empty = data[0] == 0 and data[1] == 0x80 and under_way
+        passed += b"" if data[0] == 0x8A or empty else data[:whole]
+        if opcode < 8:
+            under_way = data[0] < 0x80
         if opcode == 8:
             return passed, "closed"
         data = data[whole:]
@@ -214,6 +217,15 @@ def test_garbage_raises_nothing(data):
 def test_what_passes_comes_in_slices():
     slices = FrameGuard(1000).feed(text(b"") * (3 * SLICE_FRAMES + 1))
     assert [len(piece) for piece in slices] == [SLICE_FRAMES * 6] * 3 + [6]
+
+
+def test_fragments_with_nothing_in_them_are_counted_and_not_passed_on():
+    begin, nothing, end = frame(TEXT, b"a", fin=False), frame(MORE, b"", fin=False), frame(MORE, b"b")
+    assert b"".join(FrameGuard(1000).feed(begin + nothing * 500 + end)) == begin + end
+    assert b"".join(FrameGuard(1000).feed(nothing)) == nothing, "of no message: trio-websocket refuses it"
+    guard = FrameGuard(1000)
+    assert b"".join(guard.feed(begin + nothing * MAX_FRAGMENTS)) == begin
+    assert guard.code == 1009
 
 
 def test_nothing_more_than_a_frame_is_held_back():

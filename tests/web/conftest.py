@@ -1,6 +1,7 @@
 """A server, the system's Chromium, and people at them: one in a browser, one who types JSON lines."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.web.terminal import Terminal
 
 FLAGS = [
     "--no-sandbox",
@@ -34,8 +37,10 @@ SETTINGS = {
     "limits.joins_per_min": "1000",
     "limits.new_channels_per_h": "1000",
     "limits.registrations_per_h": "1000",
+    "plugins": "tests.web.asks",
 }
 PASSWORD = "correct horse"
+ROOT = Path(__file__).parents[2]
 READY_S = 30
 
 
@@ -51,6 +56,7 @@ class Server:
         self.start()
         said = "".join(self.said)
         self.invite = re.search(r"#invite=(\S+)", said)[1]
+        self.join_line = re.search(r"guests: chat connect (\S+)", said, re.IGNORECASE)[1]
         self.owner_invite = re.search(r"once\): \S+ \S+ \S+/(\S+)", said)[1]
 
     @property
@@ -60,9 +66,15 @@ class Server:
     def start(self):
         sets = [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]
         command = [f"{sysconfig.get_path('scripts')}/chat", "serve", "--data-dir", f"{self.folder}/data"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
         with open(f"{self.folder}/log", "ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--listen", f"127.0.0.1:{self.port}", *sets], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder
+                [*command, "--listen", f"127.0.0.1:{self.port}", *sets],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=self.folder,
+                env=environment,
             )
         self.said = []
         for line in self.process.stdout:
@@ -159,6 +171,23 @@ def person(server):
 
     yield make
     for each in people:
+        each.close()
+
+
+@pytest.fixture
+def terminal(server, tmp_path):
+    terminals = []
+
+    def open_terminal(name, *, new=False):
+        """*new*: who has no account yet, and makes one by the guests' invite."""
+        folder = tmp_path / f"terminal{len(terminals)}"
+        folder.mkdir()
+        target = server.join_line if new else server.join_line.rpartition("/")[0]
+        terminals.append(Terminal(target, name, PASSWORD, folder))
+        return terminals[-1]
+
+    yield open_terminal
+    for each in terminals:
         each.close()
 
 

@@ -12,10 +12,11 @@ from tests.web.payloads import PAYLOADS
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("browser-injection")]
 
 EPOCH = "epoch0001"
-TAGS = set(
-    "HTML HEAD BODY META TITLE LINK SCRIPT NOSCRIPT DIV SPAN P A STRONG EM B CODE PRE BLOCKQUOTE ARTICLE ASIDE SECTION MAIN NAV HEADER FORM "
-    "LABEL INPUT TEXTAREA BUTTON UL LI H1 H2 H3 TIME DIALOG DETAILS SUMMARY DATALIST OPTION svg path".split()
-)
+TAGS = {
+    *("HTML", "HEAD", "BODY", "META", "TITLE", "LINK", "SCRIPT", "NOSCRIPT", "DIV", "SPAN", "P", "A", "STRONG", "EM", "B", "CODE", "PRE"),
+    *("BLOCKQUOTE", "ARTICLE", "ASIDE", "SECTION", "MAIN", "NAV", "HEADER", "FORM", "LABEL", "INPUT", "TEXTAREA", "BUTTON", "UL", "LI"),
+    *("H1", "H2", "H3", "TIME", "DIALOG", "DETAILS", "SUMMARY", "DATALIST", "OPTION", "svg", "path"),
+}
 FOUND = """() => {
   const found = {tags: [], handlers: [], links: [], styles: [], scripts: document.scripts.length, ran: window.__xss ?? null};
   for (const node of document.querySelectorAll('*')) {

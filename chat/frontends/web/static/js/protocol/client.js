@@ -8,6 +8,7 @@
 //   records (conv, records, live)  these appeared at the end of a timeline
 //   reset (conv)                 its timeline began anew      removed (conv, reason)    no member any more
 //   outbox (conv)                what waits for it changed    acked (entry, conv)
+//   command (conv, text, result)  one that was under way when the page was loaded anew
 //   notice (frame)               everything else that the server says
 //
 // The token of a resume is kept before the first frame after `resumed` is sent, because that frame makes the older one worthless.
@@ -121,10 +122,15 @@ export class Client extends Emitter {
     if (entry) this.emit("outbox", entry.conv);
   }
 
-  // A command's result. It has a cid, so it is asked again after a lost connection, and done once.
-  command(text, conv) {
+  // A command's result. It has a cid, so it is asked again after a lost connection, and done once; with `keep` after a reload too.
+  command(text, conv, keep = false) {
     const command = { type: "command", cid: newCid(), text };
     if (conv?.startsWith("#")) command.channel = conv.slice(1);
+    if (keep) this.keeper.keepCommand(this.session, { conv, command });
+    return this.#run(command);
+  }
+
+  #run(command) {
     return new Promise((resolve, reject) => {
       this.#commands.set(command.cid, { command, resolve, reject });
       this.#ask(command.cid);
@@ -274,6 +280,7 @@ export class Client extends Emitter {
     for (const conv of this.timelines.keys()) this.#fill(conv);
     if (fresh) this.#adoptOutboxes();
     for (const cid of this.#commands.keys()) this.#ask(cid);
+    for (const { conv, command } of this.keeper.commands(this.session)) if (!this.#commands.has(command.cid)) this.emit("command", conv, command.text, this.#run(command));
     this.#send();
   }
 
@@ -412,13 +419,18 @@ export class Client extends Emitter {
     if (!this.online || !waiting) return;
     try {
       const answer = await this.request(waiting.command);
-      this.#commands.delete(cid);
-      waiting.resolve(answer);
+      this.#answered(cid).resolve(answer);
     } catch (error) {
       if (!(error instanceof Refusal)) return; // asked again after the resume
-      this.#commands.delete(cid);
-      waiting.reject(error);
+      this.#answered(cid).reject(error);
     }
+  }
+
+  #answered(cid) {
+    const waiting = this.#commands.get(cid);
+    this.#commands.delete(cid);
+    this.keeper.dropCommand(cid);
+    return waiting;
   }
 }
 

@@ -2,6 +2,7 @@
 // (localStorage) when its owner asked for it.
 
 const SESSION = "chat.session";
+const COMMANDS = "chat.commands";
 
 export class Keeper {
   constructor(tab, device) {
@@ -23,6 +24,20 @@ export class Keeper {
 
   forget(session) {
     for (const storage of [this.tab, this.device]) if (read(storage, SESSION)?.session === session) remove(storage, SESSION);
+  }
+
+  // Commands under way, {conv, command}: of this tab, and of its session alone.
+  commands(session) {
+    return (read(this.tab, COMMANDS) ?? []).filter((each) => each.session === session);
+  }
+
+  keepCommand(session, kept) {
+    write(this.tab, COMMANDS, [...this.commands(session), { session, ...kept }]);
+  }
+
+  dropCommand(cid) {
+    const kept = read(this.tab, COMMANDS);
+    if (kept?.some(({ command }) => command.cid === cid)) write(this.tab, COMMANDS, kept.filter(({ command }) => command.cid !== cid));
   }
 
   outboxKey(user, session) {

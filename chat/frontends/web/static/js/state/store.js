@@ -31,6 +31,7 @@ export class Store extends Emitter {
     client.on("removed", (conv, reason) => this.#removed(conv, reason));
     client.on("outbox", (conv) => this.#waits(conv));
     client.on("acked", (entry, conv) => this.#renamed(entry.conv, conv));
+    client.on("command", (conv, line, coming) => this.#awaited(conv, line, coming));
     client.on("notice", (frame) => this.#notice(frame));
     client.on("status", () => this.#changed());
     client.on("welcome", () => this.#changed());
@@ -182,12 +183,16 @@ export class Store extends Emitter {
   }
 
   // Run a command here; what comes of it is shown in its place.
-  async command(line) {
+  command(line) {
     const conv = this.current;
+    return this.#awaited(conv, line, this.client.command(line, conv, this.shownCommand(line) === line)); // no secrets are kept
+  }
+
+  async #awaited(conv, line, coming) {
     const note = this.#note(conv, { kind: "command", title: this.shownCommand(line), text: "", pending: true });
     const name = line.trim().split(/\s/)[0].toLowerCase().replaceAll("_", "-");
     try {
-      const result = await this.client.command(line, conv);
+      const result = await coming;
       Object.assign(note, { text: result.text, pending: false });
       await this.#went(name, result);
     } catch (error) {
