@@ -12,12 +12,14 @@ who ask to (`wait_below`, `wait_not_lagging`):
   this one is the largest, it is *cut*: what waits is dropped but for the bytes already half sent, a last word is put, and
   ``on_cut`` ends the connection. Memory is free at once, whatever the peer does.
 
-Flushing is explicit: who puts, flushes (`FlushSet.flush` for many recipients, ``transport.flush_nowait`` for one).
+Flushing is explicit: who puts, flushes (`FlushSet.flush` for many recipients, ``transport.flush_nowait`` for one). A flush of many
+is cut into slices, so that nobody else waits for a large channel.
 
 *Source*: contract section 3 (slow reader) and section 7 (output); architecture section 1 (how bytes leave).
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -28,6 +30,8 @@ from chat.log import get_logger
 
 TAKE_BYTES: Final = 128 * 1024  # the most that is joined for one send: a stalled peer's shared bytes are copied up to here, not more
 SLICE_S: Final = 0.001  # of encrypting before other tasks run
+HOLD_S: Final = 0.003  # of sending before other tasks run: a send takes 3 to 10 µs, and nobody else shall wait longer than 5 ms
+STEP: Final = 64  # sends between two looks at the clock
 
 log = get_logger("transport.outbox")
 
@@ -301,7 +305,11 @@ class Encryptor(Protocol):
 
 @attrs.define(eq=False)
 class FlushSet:
-    """The dirty outboxes. `flush` is called by the router once per routed batch; `run` is the one task that encrypts.
+    """The dirty outboxes. `flush` is called by the router once per routed batch; `run` is the one task that goes on where it stopped,
+    and that encrypts.
+
+    A flush of a large channel holds the loop for milliseconds, so it ends after `HOLD_S`: the rest waits in order for `run`, which
+    lets other tasks run between its slices. What is put into an outbox that waits there goes out with it.
 
     Encrypting goes through ``SSLStream.send_all``, which is async though our stream below it never waits, and which breaks the
     stream when it is cancelled: so one task that no connection's cancel scope reaches does it for all, one slice each in turn.
@@ -309,6 +317,7 @@ class FlushSet:
 
     dirty: list[Outbox] = attrs.Factory(list)
     mark: Callable[[Outbox], None] = attrs.field(init=False)
+    _rest: deque[Outbox] = attrs.Factory(deque)  # of flushes that took too long; these are dirty still
     _encryptors: list[Encryptor] = attrs.Factory(list)
     _wanted: trio.Event = attrs.Factory(trio.Event)
 
@@ -321,21 +330,27 @@ class FlushSet:
             return
         batch = self.dirty.copy()
         self.dirty.clear()
-        for outbox in batch:
-            outbox.dirty = False
-            if outbox.carrier is not None:
-                outbox.carrier.flush_nowait()
+        end = time.monotonic() + HOLD_S if len(batch) > STEP else 0.0
+        for at in range(0, len(batch), STEP):
+            if at and time.monotonic() >= end:
+                self._rest.extend(batch[at:])
+                self._wanted.set()
+                return
+            for outbox in batch[at : at + STEP]:
+                _flush_one(outbox)
 
     def encrypt_soon(self, transport: Encryptor) -> None:
         self._encryptors.append(transport)
         self._wanted.set()
 
     async def run(self) -> None:
-        """Encrypt what waits, for ever, in slices. *If cancelled* the stream under way is broken: cancel it after the connections."""
+        """Send and encrypt what waits, for ever, in slices. *If cancelled* the stream under way is broken: cancel it after the
+        connections."""
         while True:
             await self._wanted.wait()
-            batch, self._encryptors = self._encryptors, []
             self._wanted = trio.Event()
+            self._go_on()
+            batch, self._encryptors = self._encryptors, []
             slice_end = time.monotonic() + SLICE_S
             for transport in batch:
                 await _encrypt_one(self, transport)
@@ -343,6 +358,23 @@ class FlushSet:
                     await trio.lowlevel.checkpoint()
                     slice_end = time.monotonic() + SLICE_S
             await trio.lowlevel.checkpoint()
+
+    def _go_on(self) -> None:
+        """One more slice of the flushes that took too long."""
+        rest, end = self._rest, time.monotonic() + HOLD_S
+        while rest:
+            for _ in range(min(STEP, len(rest))):
+                _flush_one(rest.popleft())
+            if time.monotonic() >= end:
+                break
+        if rest:
+            self._wanted.set()
+
+
+def _flush_one(outbox: Outbox) -> None:
+    outbox.dirty = False
+    if outbox.carrier is not None:
+        outbox.carrier.flush_nowait()
 
 
 async def _encrypt_one(flush: FlushSet, transport: Encryptor) -> None:

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chat.transport.outbox import TAKE_BYTES, FlushSet, Outbox, OutboxLimits, OutboxPool
+from chat.transport.outbox import STEP, TAKE_BYTES, FlushSet, Outbox, OutboxLimits, OutboxPool
 
 SOFT, HARD, TOTAL = 1000, 3000, 5000
 LAGGING, CUT = b"<lagging>", b"<cut>"
@@ -328,3 +328,56 @@ async def test_waiting_ends_with_the_outbox(end):
         nursery.start_soon(wait, outbox.wait_below(0))
         await trio.testing.wait_all_tasks_blocked()
         getattr(outbox, end)(*(["slow_consumer"] if end == "cut" else []))
+
+
+# ---------------------------------------------------------------- a flush of many
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Three steps of peers, a flush that may hold the loop for no time at all, and kernels with room."""
+    monkeypatch.setattr("chat.transport.outbox.HOLD_S", 0.0)
+    flush, pool = FlushSet(), OutboxPool(10**9)
+    models = [Model(flush, pool) for _ in range(3 * STEP)]
+    for model in models:
+        model.kernel.room = 10**6
+        model.outbox.put(b"one")
+    return flush, models
+
+
+def reached(models):
+    return sum(model.kernel.received != b"" for model in models)
+
+
+async def test_a_flush_of_many_goes_on_later_in_order_and_others_run_between(many, nursery):
+    flush, models = many
+    flush.flush()
+    assert reached(models) == STEP
+    assert models[0].kernel.received == b"one"
+    seen = []
+
+    async def look():
+        while reached(models) < len(models):
+            seen.append(reached(models))
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(flush.run)
+    nursery.start_soon(look)
+    await trio.testing.wait_all_tasks_blocked()
+    assert 2 * STEP in seen
+    assert all(model.kernel.received == b"one" for model in models)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_is_put_meanwhile_goes_out_with_the_rest_and_who_is_not_among_them_need_not_wait(many, nursery):
+    flush, models = many
+    flush.flush()
+    models[-1].outbox.put(b"two")
+    models[0].outbox.put(b"two")
+    flush.flush()
+    assert models[0].kernel.received == b"onetwo"
+    assert models[-1].kernel.received == b""
+    nursery.start_soon(flush.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert models[-1].kernel.received == b"onetwo"
+    nursery.cancel_scope.cancel()
