@@ -89,6 +89,7 @@ class Console:
         self._said = ""  # the last word about the connection
         self._posted: dict[str, float] = {}  # cid → when
         self._day = ""
+        self._cleared = ("", "", 0)  # the last message that was taken away: where, by whom, and the record's seq
         self._folded: tuple[str, str] | None = None  # the last line stands for what this person says there, whom one ignores
         self._shown: set[str] = set()  # conversations of which something was shown
         self._asking: tuple[str, list[str | None], trio.Event] | None = None
@@ -241,6 +242,13 @@ class Console:
 
     def _record(self, record: Any) -> None:
         conv = record.conv
+        if isinstance(record, m.Deleted):
+            self.screen.take_away((conv, record.target))
+            self.reading.take_away(conv, record.target)
+            if self._cleared == (conv, record.by, record.seq - 1):  # one of several: said once
+                self._cleared = (conv, record.by, record.seq)
+                return
+            self._cleared = (conv, record.by, record.seq)
         if isinstance(record, m.Message):
             if record.cid is not None:
                 self._posted.pop(record.cid, None)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+import attrs
+
 from chat.client.calls import Disconnected
 from chat.client.client import Client
 from chat.client.keeper import SessionLost
@@ -35,6 +37,13 @@ class Reading:
     def take(self, conv: str) -> "deque[Any]":
         """What waits there, oldest first; it is going to be shown."""
         return self._waiting.pop(conv, deque())
+
+    def take_away(self, conv: str, seq: int) -> None:
+        """One of them was taken away by a moderator."""
+        waiting = self._waiting.get(conv)
+        for at, message in enumerate(waiting or ()):
+            if message.seq == seq and waiting is not None:
+                waiting[at] = attrs.evolve(message, text="", deleted=True)
 
     def forget(self, conv: str) -> None:
         self._waiting.pop(conv, None)

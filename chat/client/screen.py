@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
+import attrs
 import trio
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import Application, get_app
@@ -36,10 +37,11 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from prompt_toolkit.styles import Style
 from prompt_toolkit.utils import get_cwidth
 
-from chat.client.view import WARN, Fragment, Line, plain, told
+from chat.client.view import DIM, WARN, Fragment, Line, plain, told
 
 STYLE = Style.from_dict({"bottom-toolbar": "noreverse bg:default", "bottom-toolbar.text": ""})
 NAME_COLUMNS = 8
+PRINTED_KEPT = 1000  # lines that can be printed again, when one of them was taken away
 _TABLE = re.compile(r" {0,4}\S+(?: \S+){0,4} {2,}(?=\S)")
 
 
@@ -50,6 +52,10 @@ class Screen(Protocol):
 
     def show(self, line: Line) -> None:
         """Print; never waits."""
+        ...
+
+    def take_away(self, key: tuple[str, int]) -> None:
+        """A message was taken away by a moderator: it is not to be read here any more, where that is possible."""
         ...
 
     def complain(self, text: str) -> None:
@@ -79,12 +85,18 @@ class PromptScreen:
         self._depth = None if colored else ColorDepth.DEPTH_1_BIT
         self._output = create_output()
         self._waiting: deque[Line] = deque()
+        self._printed: deque[Line] = deque(maxlen=PRINTED_KEPT)  # only the thread's
+        self._gone: deque[tuple[str, int]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: PromptSession[str] | None = None
         self._ended = False
 
     def show(self, line: Line) -> None:
         self._waiting.append(line)
+        self._call(self._print_soon)
+
+    def take_away(self, key: tuple[str, int]) -> None:
+        self._gone.append(key)
         self._call(self._print_soon)
 
     def complain(self, text: str) -> None:
@@ -176,7 +188,7 @@ class PromptScreen:
         Not by `run_in_terminal` (nor the shortcut `print_formatted_text`, which uses it): that one leaves the raw mode for the time of
         the print, and a key typed just then is lost or echoed.
         """
-        if self._waiting and self._session is not None and (app := self._session.app).is_running:
+        if (self._waiting or self._gone) and self._session is not None and (app := self._session.app).is_running:
             app.renderer.erase()
             self._print()
             app.renderer.request_absolute_cursor_position()
@@ -185,18 +197,45 @@ class PromptScreen:
     def _print(self) -> None:
         fragments: list[Fragment] = []
         columns = self._columns()
+        self._forget_gone()
         while self._waiting:
-            fragments += laid_out(self._waiting.popleft(), columns)
+            line = self._waiting.popleft()
+            self._printed.append(line)
+            fragments += laid_out(line, columns)
             fragments.append(("", "\n"))
         if fragments:
             print_formatted_text(self._output, FormattedText(fragments), STYLE, color_depth=self._depth)
             self._output.flush()
+
+    def _forget_gone(self) -> None:
+        """What was taken away is blotted out of what is about to be printed; where it is on the screen already, all is printed again."""
+        gone: set[tuple[str, int]] = set()
+        while self._gone:
+            gone.add(self._gone.popleft())
+        if not gone:
+            return
+        lines = [*self._printed, *self._waiting]
+        again = any(line.key in gone for line in self._printed)
+        lines = [_blotted(line) if line.key in gone else line for line in lines]
+        if again:
+            self._output.erase_screen()
+            self._output.write_raw("\x1b[3J")  # what was scrolled out, too
+            self._output.cursor_goto(0, 0)
+            self._printed.clear()
+        else:
+            lines = lines[len(self._printed) :]
+        self._waiting.clear()
+        self._waiting.extend(lines)
 
     def _columns(self) -> int:
         try:
             return os.get_terminal_size(sys.stdout.fileno()).columns
         except OSError:
             return 80
+
+
+def _blotted(line: Line) -> Line:
+    return attrs.evolve(line, body=((DIM, "(taken away)"),), key=None)
 
 
 class PlainScreen:
@@ -207,6 +246,9 @@ class PlainScreen:
 
     def show(self, line: Line) -> None:
         print(plain(line, where=self._where()), flush=True)
+
+    def take_away(self, key: tuple[str, int]) -> None:
+        """What a pipe has taken cannot be had back."""
 
     def complain(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

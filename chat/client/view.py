@@ -30,6 +30,7 @@ class Line:
     head: tuple[Fragment, ...] = ()
     body: tuple[Fragment, ...] = ()
     where: str = ""
+    key: tuple[str, int] | None = None  # of a message: its conversation and seq, to take it away by
 
     @property
     def text(self) -> str:
@@ -92,13 +93,15 @@ def record_line(record: Any, *, me: str, colors: Mapping[str, str], current: str
     conv = record.conv
     when = stamp(getattr(record, "ts", None)) if getattr(record, "ts", None) is not None else stamp()
     match record:
+        case m.Message() if record.deleted:
+            what = f"a text of {clean(record.from_)} was taken away"
         case m.Message():
             style = name_style(record.from_, colors) + (" bold" if record.from_ == me else "")
             who: tuple[Fragment, ...] = ((style, clean(record.from_)),)
             if conv.startswith("@") and conv != current:
                 other = conv[1:]
                 who = (*who, (PRIVATE, " → " + clean(other if record.from_ == me else me)))
-            return Line(head=((DIM, when + " "), *who), body=(("", clean(record.text, lines=True)),), where=conv)
+            return Line(head=((DIM, when + " "), *who), body=(("", clean(record.text, lines=True)),), where=conv, key=(conv, record.seq))
         case m.Joined():
             what = f"{clean(record.user)} joined"
         case m.Left():
@@ -116,7 +119,7 @@ def record_line(record: Any, *, me: str, colors: Mapping[str, str], current: str
         case m.Edited():
             what = f"{clean(record.by)} changed a text to: {clean(record.text)}"
         case m.Deleted():
-            what = f"{clean(record.by)} took a text away"
+            what = f"{clean(record.by)} took messages away"
         case Hidden():
             what = "what was said before you joined is not shown"
         case Missing():

@@ -345,6 +345,21 @@ def _may_be_left_out(arguments: Sequence[Argument], place: int) -> bool:
     return not argument.required and argument.kind.name == DURATION.name and place + 1 < len(arguments) and arguments[place + 1].rest
 
 
+def masked(arguments: Sequence[Argument], text: str) -> str:
+    """*text*, which `bind` has taken, with dots in the place of secrets."""
+    parts, at = [], 0
+    for argument in arguments:
+        start = _end(_SPACE, text, at)
+        if argument.rest:
+            at = len(text)
+        else:
+            word, at = cut_word(text, start)
+            if word is None:
+                break
+        parts.append("•••" if argument.secret else text[start:at])
+    return " ".join(part for part in parts if part)
+
+
 def shown(word: str) -> str:
     """A word in a message about it: in quotation marks, on one line and not too long."""
     flat = " ".join(word[:64].split())

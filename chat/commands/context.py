@@ -28,13 +28,17 @@ class Hasher(Protocol):
 
 
 class Records(Protocol):
-    """`chat.store.base.Store`: what commands read from it. Both wait for it, and *raise* ChatError storage_unavailable."""
+    """`chat.store.base.Store`: what commands read from it. All wait for it, and *raise* ChatError storage_unavailable."""
 
     async def audit(
         self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
     ) -> list[Entry]: ...
 
     async def seen(self, since_ms: int) -> Sequence[Any]: ...
+
+    async def command_history(self, account: int, limit: int) -> list[tuple[int, int | None, str]]: ...
+
+    async def last_messages(self, conv: int, limit: int) -> list[int]: ...
 
 
 class NoRecords:
@@ -46,6 +50,12 @@ class NoRecords:
         return []
 
     async def seen(self, since_ms: int) -> Sequence[Any]:
+        return []
+
+    async def command_history(self, account: int, limit: int) -> list[tuple[int, int | None, str]]:
+        return []
+
+    async def last_messages(self, conv: int, limit: int) -> list[int]:
         return []
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from chat.commands.arguments import masked
 from chat.commands.context import Answer, Context, Surroundings
 from chat.commands.facade import Background
 from chat.commands.facade import Context as Facade
@@ -21,6 +22,7 @@ from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room
 
 log = get_logger("chat.plugins")
+LINE_KEPT: Final = 200  # characters of a command in its author's history
 TASK_PAUSE_S: Final = 0.5  # before a background task that failed is started again, twice that the first time
 TASK_PAUSE_MAX_S: Final = 60.0
 ANYBODY: Final = "member"  # what a command needs that everybody may use
@@ -76,9 +78,10 @@ class Dispatcher:
         if plugin is not None:
             given = Facade(self._host, plugin.name, invocation)
             call = Call(spec=call.spec, arguments={name: _picture(value, invocation) for name, value in call.arguments.items()})
+        line = _line(call.spec, invocation.text)
         if call.spec.inline:
-            return _done(context, call.run(given), plugin)
-        return Later(name=call.spec.name, run=lambda run: self._run(call, given, run), room=invocation.room)
+            return _done(context, call.run(given), line, plugin)
+        return Later(name=call.spec.name, run=lambda run: self._run(call, given, run, line), room=invocation.room)
 
     # ------------------------------------------------------------ plugins
 
@@ -130,7 +133,7 @@ class Dispatcher:
     def describe(self, invocation: Invocation) -> list[dict[str, Any]]:
         return [describe(spec) for spec in self._registry.usable(self._permit(invocation))]
 
-    async def _run(self, call: Call, given: "Context | Facade", run: Run) -> Callable[[Invocation], Done]:
+    async def _run(self, call: Call, given: "Context | Facade", run: Run, line: str) -> Callable[[Invocation], Done]:
         plugin: Plugin | None = call.spec.plugin
         given.run = run
         value = await call.run(given)
@@ -140,7 +143,7 @@ class Dispatcher:
             if refusal := self._permit(invocation)(call.spec):
                 raise refusal
             now = Context(invocation=invocation, around=self._around)
-            return _done(now, value(now) if plugin is None and callable(value) else value, plugin)
+            return _done(now, value(now) if plugin is None and callable(value) else value, line, plugin)
 
         return decide
 
@@ -184,11 +187,18 @@ def _picture(value: Any, invocation: Invocation) -> Any:
     return value
 
 
-def _done(context: Context, value: "str | Answer | None", plugin: Plugin | None = None) -> Done:
+def _line(spec: CommandSpec, text: str) -> str:
+    """The command as its author's history keeps it."""
+    words = text.split(maxsplit=1)
+    line = f"{spec.name} {masked(spec.arguments, words[1] if len(words) == 2 else '')}".rstrip()
+    return line if len(line) <= LINE_KEPT else line[: LINE_KEPT - 1] + "…"
+
+
+def _done(context: Context, value: "str | Answer | None", line: str, plugin: Plugin | None = None) -> Done:
     """What a command returned. A plugin's need not say anything: it may have said it all in the channel."""
     if value is None and plugin is not None:
         value = ""
     answer = value if isinstance(value, Answer) else Answer(value)  # type: ignore[arg-type]
     if not isinstance(answer.text, str):
         raise TypeError(f"a command returns a text or an Answer, not {type(answer.text).__name__}")
-    return Done(text=answer.text, data=answer.data, effects=tuple(context.effects))
+    return Done(text=answer.text, data=answer.data, effects=tuple(context.effects), line=line)

@@ -1,10 +1,17 @@
-"""Commands about commands."""
+"""Commands about commands, and the one that takes messages away."""
+
+import time
+from typing import Annotated
+
+from msgspec import Meta
 
 from chat.commands.arguments import Command
-from chat.commands.context import Answer, Context
+from chat.commands.context import Answer, Context, Decide
 from chat.commands.dispatch import refusal
 from chat.commands.registry import command, describe
-from chat.rooms import command_rules
+from chat.errors import ChatError
+from chat.rooms import clearing, command_rules
+from chat.rooms.clearing import AMOUNT_MAX
 
 
 @command
@@ -23,6 +30,40 @@ def help(ctx: Context, command: Command | None = None) -> Answer:
     width = max((len(spec.usage) for spec in usable), default=0)
     lines = [f"{prefix}{spec.usage:<{width}}  {spec.summary}" for spec in usable]
     return Answer("\n".join(lines), [describe(spec) for spec in usable])
+
+
+@command
+async def command_history(ctx: Context, number: Annotated[int, Meta(ge=1, le=50)] = 20) -> Decide:
+    """Show the last commands that you used. Passwords in them are not kept, and nobody else sees them."""
+    before = await ctx.around.records.command_history(ctx.account.id, number)
+
+    def decide(ctx: Context) -> Answer:
+        found = [*before, *((each.at_ms, each.room, each.line) for each in ctx.invocation.noted())][-number:]
+        lines, data = [], []
+        for at_ms, room, line in found:
+            where = ctx.state.rooms.get(room or 0)
+            place = where.conv if where is not None and ctx.account.id in where.members else ""
+            lines.append(" ".join(part for part in (time.strftime("%Y-%m-%d %H:%M", time.gmtime(at_ms / 1000)), place, line) if part))
+            data.append({"at": at_ms, "channel": place[1:] or None, "line": line})
+        return Answer("\n".join(lines) or "you have used no commands yet", data)
+
+    return decide
+
+
+@command(needs="moderate", where="channel")
+async def clear(ctx: Context, amount: Annotated[int, Meta(ge=1, le=AMOUNT_MAX)] = 1) -> Decide:
+    """Take away the last messages of this channel, for everybody: their texts are erased, their places stay."""
+    room = ctx.here()
+    seqs = await ctx.around.records.last_messages(room.id, amount)
+
+    def decide(ctx: Context) -> Answer:
+        if ctx.here().id != room.id:
+            raise ChatError("not_found", "the channel is another one by now; try again")
+        ctx.do(clearing.clear(ctx.account, room, seqs))
+        said = "there are no messages to take away" if not seqs else f"took away {len(seqs)} message{'s' if len(seqs) > 1 else ''}"
+        return Answer(said, {"channel": room.name, "messages": sorted(seqs)})
+
+    return decide
 
 
 @command(needs="moderate", where="channel")

@@ -22,6 +22,7 @@ class Message:
     from_: Line
     text: str = attrs.field(repr=False)
     reply_to: Count | None = None
+    deleted: bool | None = None
     cid: Cid | None = None
 
 
@@ -42,7 +43,7 @@ class Edited:
 
 @message
 class Deleted:
-    """A message was taken away: its place stays, its text is gone."""
+    """A message was taken away: its place stays, its text is gone, here and in the history (`Message.deleted`)."""
 
     type: ClassVar[str] = "deleted"
     conv: Line

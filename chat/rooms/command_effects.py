@@ -21,4 +21,22 @@ class SetPrefix:
     prefix: str | None
 
 
-CommandEffect = SetRoomCommandEnabled | SetPrefix
+@attrs.frozen(kw_only=True)
+class EraseTexts:
+    """The texts of messages go; their places stay."""
+
+    conv: int
+    seqs: tuple[int, ...]
+
+
+@attrs.frozen(kw_only=True)
+class NoteCommand:
+    """Somebody used a command: kept with the last few of the account's. ``line`` has no secrets any more."""
+
+    account: int
+    at_ms: int
+    room: int | None
+    line: str = attrs.field(repr=False)
+
+
+CommandEffect = SetRoomCommandEnabled | SetPrefix | EraseTexts | NoteCommand

@@ -67,6 +67,7 @@ class Desk:
         self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
         self.actions: list[fx.Action] = []
         self.generation = 0
+        self.noted_commands: list[fx.NoteCommand] = []  # at most what the rates allow in a second
         self.calling: Final[dict[Key, Any]] = {}  # ``async def`` commands with a cid that run (`texts.Calling`)
         self.questions: Final = Questions(lambda: self.state, clock.now, self._tell, self.wake, lambda: self.settings.question_s)
         self.fresh_cids: Final = FreshCids(clock.now())
@@ -141,6 +142,18 @@ class Desk:
         except ChatError as error:
             return error
         return None
+
+    def note_command(self, account: int, channel: str | None, line: str) -> None:
+        """For the account's history of commands. Gathered, and stored with the next tick: a command that only looks writes nothing itself,
+        and is answered although the disk is full."""
+        room = self.state.room_for(channel, account) if channel is not None else None
+        noted = fx.NoteCommand(account=account, at_ms=self.clock.now_ms(), room=room.id if room is not None else None, line=line)
+        self.noted_commands.append(noted)
+
+    def store_noted_commands(self) -> None:
+        if self.noted_commands:
+            noted, self.noted_commands = self.noted_commands, []
+            self.add(fx.Action(effects=tuple(noted)))
 
     def wake(self) -> None:
         """Something was added by a plain call, from outside of the manager's turn: see that it is handed on. Never waits."""

@@ -14,6 +14,8 @@ import attrs
 
 from chat.errors import ChatError
 from chat.rooms.command_effects import CommandEffect
+from chat.rooms.command_effects import EraseTexts as EraseTexts
+from chat.rooms.command_effects import NoteCommand as NoteCommand
 from chat.rooms.command_effects import SetPrefix as SetPrefix
 from chat.rooms.command_effects import SetRoomCommandEnabled as SetRoomCommandEnabled
 from chat.rooms.rule_effects import RuleEffect

@@ -202,6 +202,7 @@ class Invocation:
     now: float  # monotonic seconds
     now_ms: int
     refused: Refusal | None = None  # the account's last one
+    noted: Callable[[], list[fx.NoteCommand]] = list  # the account's last commands that are not stored yet
     live: Callable[[], list[tuple[int, str]]] = list  # who is connected from where: account and address, one for each session
 
 
@@ -212,6 +213,7 @@ class Done:
     text: str
     data: Any = None
     effects: tuple[fx.Effect, ...] = ()
+    line: str = ""  # the command for its author's history: without the prefix, its secrets masked
 
 
 @attrs.frozen(kw_only=True)

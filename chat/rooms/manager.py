@@ -104,6 +104,10 @@ class Manager:
                 if desk.actions:
                     actions, desk.actions = desk.actions, []
                     await self._batches.send(actions)
+            desk.store_noted_commands()
+            if desk.actions:
+                await self._batches.send(desk.actions)
+                desk.actions = []
             nursery.cancel_scope.cancel()
 
     def commit_failed(self, generation: int) -> None:
@@ -186,6 +190,7 @@ class Manager:
         now_ms = desk.clock.now_ms()
         for key in state.endings.due(now_ms):
             desk.add(fx.Action(effects=tuple(moderation.end(state, key, desk.settings.default_channels, now_ms))))
+        desk.store_noted_commands()
         desk.fresh_cids.turn(now)
         desk.router.bulletins.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
         if now - self._heads_at >= desk.settings.heads_s:

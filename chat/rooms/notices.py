@@ -34,6 +34,8 @@ def record(
     head = b'{"type":"%b","conv":%b,"epoch":"%b","seq":%d,"ts":%d' % (kind.encode(), json_bytes(conv), epoch.encode(), seq, ts)
     if kind == "message":
         reply = b',"reply_to":%d' % reply_to if reply_to is not None else b""
+        if body is None:  # it was taken away; its place stays
+            reply += b',"deleted":true'
         return b'%b,"from":%b,"text":%b%b%b' % (head, json_bytes(name_of(author)), json_bytes(body or ""), reply, tail)
     assert isinstance(body, dict)
     named = {key: name_of(int(value)) if key in PEOPLE else value for key, value in body.items()}  # type: ignore[call-overload]

@@ -28,6 +28,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+import attrs
+
 from chat.protocol import codec
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
@@ -151,6 +153,8 @@ class Router(Audiences):
                     self._delete_room(place, room)
                 case fx.Tell(account=account, message=message):
                     self._tell_account(place, account, codec.encode(message))
+                case fx.EraseTexts(conv=conv, seqs=seqs):
+                    self._erase(conv, set(seqs))
                 case fx.TellRoom(room=room, message=message):
                     self._tell_room(place, room, codec.encode(message))
                 case fx.CloseSessions() | fx.CloseNetwork():
@@ -177,6 +181,15 @@ class Router(Audiences):
         audience.collected.append((place, item, without))
         if self.hooks.record is not None and audience.pair is None:
             self.hooks.record(audience.name, item)
+
+    def _erase(self, conv: int, seqs: set[int]) -> None:
+        """Texts were taken away: whoever is just catching up finds them gone, too."""
+        audience = self.by_conv.get(conv)
+        if audience is not None and audience.ring is not None:
+            for at, item in enumerate(audience.ring):
+                if item.seq in seqs and item.append.kind == "message":
+                    erased = attrs.evolve(item.append, body=None)  # type: ignore[arg-type]  # as in the store; it is told only
+                    audience.ring[at] = fx.Placed(erased, item.conv, item.epoch, item.seq, item.ts, item.cid)
 
     def _open_pair(self, item: fx.Placed) -> Audience:
         """The first record of a private conversation that nobody had open: whoever of the two is online has it now."""

@@ -266,6 +266,8 @@ def finished(desk: Desk, item: Finished) -> None:
 def _finish(desk: Desk, link: it.Connection, asked: Asked, done: it.Done) -> None:
     """*Raises* ChatError internal_error for an answer that cannot be said."""
     encoded = _encoded(asked, done)
+    if done.line:
+        desk.note_command(link.account, asked.channel, done.line)
     opening = b'{"type":"result","id":%b,' % notices.json_bytes(asked.id)
     desk.add(
         fx.Action(
@@ -309,6 +311,7 @@ def invocation(desk: Desk, link: it.Connection, channel: str | None, text: str) 
         now=desk.clock.now(),
         now_ms=desk.clock.now_ms(),
         refused=desk.refusals.of(link.account),
+        noted=lambda: [noted for noted in desk.noted_commands if noted.account == link.account],
         live=lambda: [(session.account, session.link.host) for session in desk.sessions.values() if session.link is not None],
     )
 

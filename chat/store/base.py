@@ -246,6 +246,14 @@ class Store(Protocol):
         """Who came from where since *since_ms*, the latest first."""
         ...
 
+    async def command_history(self, account: int, limit: int) -> list[tuple[int, int | None, str]]:
+        """The last commands of an account, the latest last: (ms since 1970, room, line)."""
+        ...
+
+    async def last_messages(self, conv: int, limit: int) -> list[int]:
+        """The seqs of a conversation's last messages that have a text, the latest first."""
+        ...
+
     async def known_cid(self, account: int, cid: str) -> "KnownCid | None":
         """What the cid got, if it is committed: a look-up before a decision. The one that counts is the commit's own."""
         ...
@@ -290,6 +298,8 @@ _STATELESS: Final = {
     effects.SessionOffline,
     effects.Audit,
     effects.SetRetention,
+    effects.EraseTexts,
+    effects.NoteCommand,
     rule_effects.PutReport,
     rule_effects.DropReport,
 }

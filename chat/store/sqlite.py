@@ -17,7 +17,7 @@ import trio
 from chat.errors import ChatError
 from chat.rooms.audit import Entry
 from chat.rooms.effects import Conversation
-from chat.store import sqlite_audit, sqlite_read, sqlite_rules, sqlite_sanctions
+from chat.store import sqlite_audit, sqlite_commands, sqlite_read, sqlite_rules, sqlite_sanctions
 from chat.store.base import Credentials, KnownCid, Page, ReportRow, Seen, SessionRow
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, lock_folder, place_of, prepare
@@ -107,6 +107,12 @@ class SqliteStore:
 
     async def reports(self, *, rooms: Collection[int] | None, limit: int) -> list[ReportRow]:
         return await self._ask(lambda db: sqlite_rules.reports(db, rooms=rooms, limit=limit))
+
+    async def command_history(self, account: int, limit: int) -> list[tuple[int, int | None, str]]:
+        return await self._ask(lambda db: sqlite_commands.command_history(db, account, limit))
+
+    async def last_messages(self, conv: int, limit: int) -> list[int]:
+        return await self._ask(lambda db: sqlite_commands.last_messages(db, conv, limit))
 
     async def server_id(self) -> str:
         """Made with the database, the same for ever."""

@@ -44,7 +44,7 @@ def test_other_records(place, user, by, text):
 
 def test_a_deleted_text_is_empty_and_still_a_message():
     place = {"conv": "#lobby", "epoch": "abcdefgh", "seq": 1, "ts": 2}
-    assert codec.decode_notice(encoded(place, "message", 1, None)) == m.Message(**place, from_="ann", text="")
+    assert codec.decode_notice(encoded(place, "message", 1, None)) == m.Message(**place, from_="ann", text="", deleted=True)
 
 
 @given(

@@ -131,3 +131,12 @@ test("any order of live records and pages gives each once", () => {
     assert.deepEqual(seqs(seen), seqs(range(1, head)), `round ${round}`);
   }
 });
+
+test("a message that was taken away keeps its place only", () => {
+  const timeline = new Timeline("#a", "e", 0);
+  for (const each of range(1, 3)) timeline.receive(each);
+  timeline.erase(2);
+  timeline.erase(7);
+  assert.deepEqual(timeline.records.map(({ text, deleted }) => [text, deleted]), [["1", undefined], ["", true], ["3", undefined]]);
+  assert.equal(timeline.find(2).from, "ann");
+});

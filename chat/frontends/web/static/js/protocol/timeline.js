@@ -104,6 +104,12 @@ export class Timeline {
     this.complete = false;
   }
 
+  // A message was taken away: what is kept of it is its place.
+  erase(seq) {
+    const at = this.records.indexOf(this.find(seq));
+    if (this.records[at]?.type === "message") this.records[at] = { ...this.records[at], text: "", deleted: true };
+  }
+
   find(seq) {
     let low = 0;
     let high = this.records.length - 1;

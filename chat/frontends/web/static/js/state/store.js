@@ -283,7 +283,7 @@ export class Store extends Emitter {
   }
 
   #tally(here, record) {
-    if (record.type !== "message" || record.from === this.me || this.folds(here.conv, record)) return;
+    if (record.type !== "message" || record.deleted || record.from === this.me || this.folds(here.conv, record)) return;
     here.unread += 1;
     if (here.conv[0] === "@" || this.mentions(record.text)) here.mentions += 1;
   }
@@ -294,6 +294,7 @@ export class Store extends Emitter {
     const looked = conv === this.current && this.looking();
     for (const record of records) {
       this.#learn(here, record);
+      if (record.type === "deleted") timeline?.erase(record.target);
       if (record.type === "message") {
         here.active = Math.max(here.active, record.ts);
         if (live) this.#met(conv, record.from);

@@ -182,6 +182,10 @@ export class Messages {
   }
 
   #recordRow(timeline, record, before) {
+    if (record.type === "deleted" && timeline?.find(record.seq + 1)?.type === "deleted") return this.#row(`x${record.seq}`, () => h("div", { hidden: true })); // of several the last is shown
+    if (record.type === "message" && record.deleted) {
+      return this.#row(`x${record.seq}`, () => h("div", { class: "event", data: { seq: record.seq } }, "a message of ", strong(record.from), " was taken away"));
+    }
     if (record.type === "message") {
       const follows = this.#follows(record, before);
       const { color } = this.store.person(record.from);
@@ -204,7 +208,7 @@ export class Messages {
   }
 
   #follows(record, before) {
-    return before?.type === "message" && before.from === record.from && record.ts - before.ts < GROUP_MS && !record.reply_to;
+    return before?.type === "message" && !before.deleted && before.from === record.from && record.ts - before.ts < GROUP_MS && !record.reply_to;
   }
 
   #messageRow(timeline, record, follows, extra = []) {
@@ -247,7 +251,7 @@ export class Messages {
 
   #quoted(timeline, seq) {
     const found = timeline?.find(seq);
-    if (found?.type !== "message") return h("div", { class: "answered" }, icon("reply"), "an earlier message");
+    if (found?.type !== "message" || found.deleted) return h("div", { class: "answered" }, icon("reply"), "an earlier message");
     const { color } = this.store.person(found.from);
     return h("button", { type: "button", class: "answered", onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span", { class: "name" }, found.from), found.from, color), h("span", { class: "line" }, oneLine(found.text)));
   }
@@ -306,7 +310,7 @@ export function eventText(record) {
     case "banned":
       return [strong(record.user), " was banned by ", strong(record.by), record.until ? ` until ${fullTime(record.until)}` : "", because(record)];
     case "deleted":
-      return ["a message was deleted by ", strong(record.by)];
+      return [strong(record.by), " took messages away"];
     case "edited":
       return [strong(record.by), " changed a message: ", record.text];
     case "hidden":
