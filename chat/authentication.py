@@ -8,6 +8,7 @@ when not.
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -53,7 +54,8 @@ async def register(conn: "Connection", request: m.Register) -> None:
     now_ms = desk.clock.now_ms()
     services.guard.registrations.take(conn.transport.peer)
     try:
-        decisions.check_registration(desk.state, desk.settings.registration, name, invite, now_ms)
+        with _told_whom_to_ask(conn):
+            decisions.check_registration(desk.state, desk.settings.registration, name, invite, now_ms)
         password_hash = await services.guard.passwords.hash(request.password)
         await _open(conn, it.Registration(id=request.id, name=name, password_hash=password_hash, color=color, invite=invite))
     finally:
@@ -102,10 +104,17 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
 def _check_address(conn: "Connection", account: Account | None) -> None:
     """Before anything is hashed; the manager asks again. *Raises* ChatError forbidden, with all that there is to say."""
     desk = conn.services.manager.desk
-    try:
+    with _told_whom_to_ask(conn):
         bans.check_address(desk.state, conn.host, account, desk.clock.now_ms())
+
+
+@contextlib.contextmanager
+def _told_whom_to_ask(conn: "Connection") -> Iterator[None]:
+    """A refusal from here does not pass the manager's desk, which adds the names."""
+    try:
+        yield
     except ChatError as error:
-        raise complete(desk.state, error, 0) from None
+        raise complete(conn.services.manager.desk.state, error, 0) from None
 
 
 async def _open(conn: "Connection", item: it.Registration | it.LoginVerified | it.ResumeVerified) -> None:

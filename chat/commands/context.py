@@ -31,7 +31,13 @@ class Records(Protocol):
     """`chat.store.base.Store`: what commands read from it. All wait for it, and *raise* ChatError storage_unavailable."""
 
     async def audit(
-        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        target: int | None = None,
+        rooms: Collection[int] | None = None,
+        action: str | None = None,
     ) -> list[Entry]: ...
 
     async def seen(self, since_ms: int) -> Sequence[Any]: ...
@@ -45,7 +51,13 @@ class NoRecords:
     """Where there is no store."""
 
     async def audit(
-        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        target: int | None = None,
+        rooms: Collection[int] | None = None,
+        action: str | None = None,
     ) -> list[Entry]:
         return []
 

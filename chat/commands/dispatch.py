@@ -20,6 +20,7 @@ from chat.rooms import policy
 from chat.rooms.items import Done, Host, Invocation, Later
 from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room
+from chat.rooms.why import refused
 
 log = get_logger("chat.plugins")
 LINE_KEPT: Final = 200  # characters of a command in its author's history
@@ -158,16 +159,17 @@ class Dispatcher:
 def refusal(spec: CommandSpec, invocation: Invocation) -> ChatError | None:
     """Why this person may not use the command here and now; None: it may."""
     if spec.name in invocation.state.disabled_commands:
-        return ChatError("forbidden", f"{spec.name} is switched off on this server (enable-command {spec.name})")
+        return refused(f"{spec.name} is switched off on this server (enable-command {spec.name})", "disable-command")
     if invocation.room is not None and spec.name in invocation.room.disabled_commands:
-        return ChatError("forbidden", f"{spec.name} is switched off in {invocation.room.conv} (enable-command {spec.name} here)")
-    if refused := misplaced(spec, in_channel=invocation.room is not None):
-        return refused
+        off = f"{spec.name} is switched off in {invocation.room.conv} (enable-command {spec.name} here)"
+        return refused(off, "disable-command", room=invocation.room.id)
+    if wrong := misplaced(spec, in_channel=invocation.room is not None):
+        return wrong
     if spec.needs != ANYBODY:
         try:
             policy.require(spec.needs, invocation.account, invocation.room)
-        except ChatError as refused:
-            return refused
+        except ChatError as error:
+            return error
     return None
 
 

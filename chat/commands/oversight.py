@@ -105,24 +105,45 @@ def _plain(ctx: Context, entry: Entry) -> dict[str, Any]:
     }
 
 
+SET_BY_COMMAND: Final = frozenset({"slow-mode", "announce-only", "invite-only", "filter", "server-filter", "lockdown", "disable-command"})
+
+
 @command
-def why(ctx: Context) -> Answer:
+async def why(ctx: Context) -> Decide:
     """Explain the last refusal that you got: which rule, whose, how long, whom to ask; and what binds you here."""
     last = ctx.invocation.refused
-    lines, data = ["nothing was refused to you lately"], None
-    if last is not None:
-        where = f" in {last.where}" if last.where else ""
-        lines = [f"refused {span(max(0, ctx.now_ms - last.at_ms))} ago{where}: {last.message}"]
-        rule = last.why
-        data = {
-            "code": last.code,
-            "message": last.message,
-            "at": last.at_ms,
-            "where": last.where or None,
-            "rule": rule.rule if rule is not None else None,
-            "by": ctx.state.name_of(rule.by) if rule is not None and rule.by is not None else None,
-            "until": rule.until_ms if rule is not None else None,
-        }
-    binding = in_force.binding(ctx.state, ctx.account, ctx.room, ctx.now_ms)
-    lines += [f"in force: {each.text}" for each in binding]
-    return Answer("\n".join(lines), {"refused": data, "in_force": [{"rule": each.rule, "text": each.text} for each in binding]})
+    wanted = {(each.rule, each.room) for each in in_force.binding(ctx.state, ctx.account, ctx.room, ctx.now_ms)}
+    if last is not None and last.why is not None:
+        wanted.add((last.why.rule, last.why.room))
+    setters: dict[tuple[str, int | None], Entry] = {}
+    for rule, room in wanted:
+        if rule in SET_BY_COMMAND:
+            for entry in await ctx.around.records.audit(limit=1, rooms=None if room is None else [room], action=rule):
+                setters[rule, room] = entry
+
+    def decide(ctx: Context) -> Answer:
+        lines, data = ["nothing was refused to you lately"], None
+        if last is not None:
+            where = f" in {last.where}" if last.where else ""
+            rule = last.why
+            entry = setters.get((rule.rule, rule.room)) if rule is not None else None
+            lines = [f"refused {span(max(0, ctx.now_ms - last.at_ms))} ago{where}: {last.message}{_set_by(ctx, entry)}"]
+            by = entry.actor if entry is not None else rule.by if rule is not None else None
+            data = {
+                "code": last.code,
+                "message": last.message,
+                "at": last.at_ms,
+                "where": last.where or None,
+                "rule": rule.rule if rule is not None else None,
+                "by": ctx.state.name_of(by) if by is not None else None,
+                "until": rule.until_ms if rule is not None else None,
+            }
+        binding = in_force.binding(ctx.state, ctx.account, ctx.room, ctx.now_ms)
+        lines += [f"in force: {each.text}{_set_by(ctx, setters.get((each.rule, each.room)))}" for each in binding]
+        return Answer("\n".join(lines), {"refused": data, "in_force": [{"rule": each.rule, "text": each.text} for each in binding]})
+
+    return decide
+
+
+def _set_by(ctx: Context, entry: Entry | None) -> str:
+    return "" if entry is None else f" (set by {ctx.state.name_of(entry.actor)} {span(max(0, ctx.now_ms - entry.at_ms))} ago)"

@@ -19,6 +19,7 @@ from chat.rooms.policy import SERVER_LADDER, SMALL_ROOM, require, require_above
 from chat.rooms.refusals import complete
 from chat.rooms.sanctions import Sanction, moment
 from chat.rooms.state import Account, Room, State
+from chat.rooms.why import refused
 
 ChannelPerm = Literal["owner", "moderator", "member"]
 ServerPerm = Literal["admin", "user"]
@@ -55,9 +56,9 @@ def check_registration(state: State, registration: str, name: names.Name, invite
     elif registration == "invite":
         raise ChatError("forbidden", "this server takes new accounts by invite; ask somebody who is on it for one")
     if registration == "closed" and role != "owner":
-        raise ChatError("forbidden", "this server takes no new accounts")
+        raise refused("this server takes no new accounts", "registration")
     if state.book.lockdown != "off" and role != "owner":
-        raise ChatError("forbidden", "this server is locked down: it takes no new accounts just now; try again later")
+        raise refused("this server is locked down: it takes no new accounts just now", "lockdown")
     if not state.name_is_free(name):
         raise ChatError("name_taken", f"the name {name.shown!r} is taken, or looks like one that is")
     return role

@@ -9,10 +9,11 @@ from chat.rooms.state import Account, Room, State
 
 @attrs.frozen
 class Binding:
-    """``rule`` is the word of `chat.rooms.why.Why`."""
+    """``rule`` and ``room`` are those of `chat.rooms.why.Why`."""
 
     rule: str
     text: str
+    room: int | None = None
 
 
 def binding(state: State, who: Account, room: Room | None, now_ms: int) -> list[Binding]:
@@ -21,29 +22,32 @@ def binding(state: State, who: Account, room: Room | None, now_ms: int) -> list[
     for each in state.rooms.values():
         ban = each.bans.get(who.id)
         if ban is not None and not ban.over(now_ms) and not each.private:
-            found.append(Binding("channel-ban", f"you are banned from {each.conv} {_by(state, ban, now_ms)}"))
+            found.append(Binding("channel-ban", f"you are banned from {each.conv} {_by(state, ban, now_ms)}", each.id))
+    if state.book.lockdown != "off" and not may("moderate-server", who):
+        closed = "no new accounts" if state.book.lockdown == "accounts" else "no new accounts and channels, and nobody comes into channels"
+        found.append(Binding("lockdown", f"this server is locked down: {closed}"))
     return found
 
 
 def _here(state: State, who: Account, room: Room, now_ms: int) -> list[Binding]:
     found: list[Binding] = []
     if who.id not in room.members:
-        found.append(Binding("write", f"you are not in {room.conv}: join it to write there"))
+        found.append(Binding("write", f"you are not in {room.conv}: join it to write there", room.id))
     rules = room.rules
     if rules is None:
         return found
     mute = rules.mutes.get(who.id)
     if mute is not None and not mute.over(now_ms):
-        found.append(Binding("mute", f"you are muted in {room.conv} {_by(state, mute, now_ms)}"))
+        found.append(Binding("mute", f"you are muted in {room.conv} {_by(state, mute, now_ms)}", room.id))
     moderates = may("moderate", who, room)
     if rules.announce_only and not moderates:
-        found.append(Binding("announce-only", f"{room.conv} is for announcements: only its moderators write here"))
+        found.append(Binding("announce-only", f"{room.conv} is for announcements: only its moderators write here", room.id))
     if rules.slow_s and not moderates:
-        found.append(Binding("slow-mode", f"{room.conv} is in slow mode: a message every {rules.slow_s:g} s"))
+        found.append(Binding("slow-mode", f"{room.conv} is in slow mode: a message every {rules.slow_s:g} s", room.id))
     if rules.filter is not None and not moderates:
-        found.append(Binding("filter", f"{room.conv} has a word filter"))
+        found.append(Binding("filter", f"{room.conv} has a word filter", room.id))
     if rules.server_filter is not None and not may("moderate-server", who):
-        found.append(Binding("filter", "this server has a word filter"))
+        found.append(Binding("server-filter", "this server has a word filter"))
     return found
 
 

@@ -20,13 +20,13 @@ ASKED: Final = 3  # names of those who can be asked: more are no help
 def complete(state: State, error: ChatError, account: int) -> ChatError:
     """*error* with the names of those whom *account* (0: nobody yet) can ask about it, where it rests on a rule of theirs."""
     why = error.why
-    if not isinstance(why, Why) or error.code != "forbidden":
+    if not isinstance(why, Why) or not why.ask or error.code != "forbidden":
         return error
     room = state.rooms.get(why.room) if why.room is not None else None
     names = whom_to_ask(state, room, account)
     if not names:
         return error
-    return refused(f"{error.message}; ask {names}", why.rule, room=why.room, by=why.by, until_ms=why.until_ms)
+    return refused(f"{error.message}; ask {names}", why.rule, room=why.room, by=why.by, until_ms=why.until_ms, ask=False)
 
 
 def whom_to_ask(state: State, room: Room | None, account: int) -> str:

@@ -58,15 +58,16 @@ class Rules:
         if moderates:
             return None
         if self.announce_only:
-            return ChatError("forbidden", f"{conv} is for announcements: only its moderators write here")
+            return refused(f"{conv} is for announcements: only its moderators write here", "announce-only")
         if self.filter is not None and (rule := self.filter.find(text)) is not None:
-            return ChatError("forbidden", f"the word filter of {conv} refuses this message (rule: {rule})")
+            return refused(f"the word filter of {conv} refuses this message (rule: {rule})", "filter")
         if self.slow_s:
             left_s = self.sent.get(account, -math.inf) + self.slow_s - now
             if left_s > 0:
                 left_s = math.ceil(left_s * 1000) / 1000
                 pace = f"a message every {self.slow_s:g} s"
-                return ChatError("rate_limited", f"{conv} is in slow mode ({pace}); wait {left_s:.1f} s", retry_after=left_s)
+                slow = f"{conv} is in slow mode ({pace}); wait {left_s:.1f} s"
+                return refused(slow, "slow-mode", code="rate_limited", retry_after=left_s)
             self.sent[account] = now
         return None
 
@@ -86,7 +87,7 @@ class Rules:
 
 
 def refused_everywhere(rule: str) -> ChatError:
-    return ChatError("forbidden", f"this server's word filter refuses this message (rule: {rule})")
+    return refused(f"this server's word filter refuses this message (rule: {rule})", "server-filter")
 
 
 def _muted(conv: str, mute: Sanction, now_ms: int, name_of: Callable[[int], str]) -> ChatError:

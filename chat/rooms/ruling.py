@@ -14,6 +14,7 @@ from chat.rooms.policy import may, require
 from chat.rooms.rulebook import Lockdown
 from chat.rooms.rules import SLOW_MAX_S
 from chat.rooms.state import Account, Room, State
+from chat.rooms.why import refused
 
 _ACTIONS: Final[dict[rx.RoomSetting, str]] = {
     "slow_s": "slow-mode",
@@ -85,19 +86,14 @@ def check_join(state: State, who: Account, room: Room, absent: ChatError) -> Non
     if room.invite_only:
         if room.private:
             raise absent
-        raise ChatError("forbidden", f"{room.conv} is by invitation: ask {_who_invites(state, room)}")
+        raise refused(f"{room.conv} is by invitation of its moderators", "invite-only", room=room.id)
     check_lockdown(state, who, "nobody comes into channels")
 
 
 def check_lockdown(state: State, who: Account, what: str) -> None:
     """*Raises* ChatError forbidden while the server is open to members of its channels only."""
     if state.book.lockdown == "members" and not may("moderate-server", who):
-        raise ChatError("forbidden", f"this server is locked down: {what} just now; ask an admin of it")
-
-
-def _who_invites(state: State, room: Room) -> str:
-    names = [state.name_of(account) for account, role in room.members.items() if role != "member"][:3]
-    return f"one of its moderators ({', '.join(names)})" if names else "an admin"
+        raise refused(f"this server is locked down: {what} just now", "lockdown")
 
 
 # ---------------------------------------------------------------- word filters

@@ -18,6 +18,7 @@ from chat.rooms.policy import may, take
 from chat.rooms.running import perform, refusal_for
 from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State, unseen
+from chat.rooms.why import refused
 
 RESULT_BYTES: Final = 256 * 1024  # of a command's answer: as much as a page of history
 
@@ -93,14 +94,14 @@ def restrained(state: State, who: Account, room: Room, text: str, now: float, no
         now_ms=now_ms,
         name_of=state.name_of,
     )
-    if refusal is not None and refusal.why is not None:
+    if refusal is not None and refusal.why.rule != "server-filter":
         refusal.why = attrs.evolve(refusal.why, room=room.id)
     return refusal
 
 
 def not_in(room: Room | None, raw: str) -> ChatError:
     """The refusal for who is no member. *room* is from `State.room_for`: None for an absent one and for a private one alike."""
-    return unseen(raw) if room is None else ChatError("forbidden", f"you are not in {room.conv}; join it first")
+    return unseen(raw) if room is None else refused(f"you are not in {room.conv}; join it first", "write", room=room.id, ask=False)
 
 
 # ---------------------------------------------------------------- commands

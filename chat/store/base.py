@@ -237,9 +237,16 @@ class Store(Protocol):
         ...
 
     async def audit(
-        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        target: int | None = None,
+        rooms: Collection[int] | None = None,
+        action: str | None = None,
     ) -> list[audit.Entry]:
-        """The last *limit* entries of the moderation log (below number *before*), newest first: about *target*, in *rooms* (None: all)."""
+        """The last *limit* entries of the moderation log (below number *before*), newest first: about *target*, in *rooms* (None: all),
+        with this *action*."""
         ...
 
     async def seen(self, since_ms: int) -> list[Seen]:

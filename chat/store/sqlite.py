@@ -92,9 +92,15 @@ class SqliteStore:
         return await self._ask(lambda db: sqlite_read.history(db, conv, after, before, limit, max_bytes))
 
     async def audit(
-        self, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+        self,
+        *,
+        limit: int,
+        before: int | None = None,
+        target: int | None = None,
+        rooms: Collection[int] | None = None,
+        action: str | None = None,
     ) -> list[Entry]:
-        return await self._ask(lambda db: sqlite_audit.latest(db, limit=limit, before=before, target=target, rooms=rooms))
+        return await self._ask(lambda db: sqlite_audit.latest(db, limit=limit, before=before, target=target, rooms=rooms, action=action))
 
     async def seen(self, since_ms: int) -> list[Seen]:
         return await self._ask(lambda db: sqlite_sanctions.seen(db, since_ms))

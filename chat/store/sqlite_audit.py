@@ -36,10 +36,21 @@ def chain(db: sqlite3.Connection) -> Iterator[audit.Entry]:
 
 
 def latest(
-    db: sqlite3.Connection, *, limit: int, before: int | None = None, target: int | None = None, rooms: Collection[int] | None = None
+    db: sqlite3.Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    target: int | None = None,
+    rooms: Collection[int] | None = None,
+    action: str | None = None,
 ) -> list[audit.Entry]:
-    """The last *limit* entries (below number *before*), newest first: about *target*, in *rooms* (None: all, and what is in no room)."""
-    wanted, args = ["n < ?"], [before if before is not None else 2**63 - 1]
+    """The last *limit* entries (below number *before*), newest first: about *target*, in *rooms* (None: all, and what is in no room), with
+    this *action*."""
+    wanted: list[str] = ["n < ?"]
+    args: list[Any] = [before if before is not None else 2**63 - 1]
+    if action is not None:
+        wanted.append("action = ?")
+        args.append(action)
     if target is not None:
         wanted.append("target = ?")
         args.append(target)
