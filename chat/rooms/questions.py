@@ -142,7 +142,7 @@ class Questions:
             how_many=how_many,
             rests_on=rests_on,
         )
-        if (gone := self._asker_gone(run, state)) is not None:
+        if (gone := run.ended or self._asker_gone(run, state)) is not None:  # ended: it asks while it is being cancelled
             run.end(gone, "asker_gone")
             question.closed = "asker_gone"
         elif account is not None and not state.is_online(account):
