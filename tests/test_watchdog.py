@@ -94,8 +94,7 @@ async def test_memory_that_grows_is_told_with_who_was_at_work(nursery, monkeypat
     await trio.testing.wait_all_tasks_blocked()
     kept = bytearray(64 * 2**20)
     with trio.fail_after(5):
-        while not seen.grown:
-            await trio.sleep(0.01)
+        await seen.told.wait()
     assert seen.grown[0][0] == "greedy"
     assert seen.grown[0][1] >= 16 * 2**20
     assert len(kept)

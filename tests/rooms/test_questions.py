@@ -168,6 +168,14 @@ def test_an_asker_that_has_gone_before_it_asks_is_ended(floor):
     assert floor.told == []
 
 
+def test_a_ban_alone_and_a_session_alone_end_what_rests_on_them(floor):
+    by_ann, of_eve, of_bob = floor.ask(floor.run(), account=BOB), floor.ask(floor.run(BOB), account=EVE), floor.ask(floor.run(EVE), account=BOB)
+    floor.happen(fx.DropSession(session="s1"))
+    assert (by_ann.closed, of_eve.closed, of_bob.closed) == ("asker_gone", None, None)
+    floor.happen(fx.PutBan(account=EVE, by=0, at_ms=0, until_ms=None, reason=None))
+    assert (of_eve.closed, of_bob.closed) == ("target_gone", "asker_gone")
+
+
 def test_who_asks_in_a_channel_that_it_is_not_in_can_hardly_leave_it(floor):
     run = floor.run(account=EVE, room=DEN)
     question = floor.ask(run, account=EVE)
