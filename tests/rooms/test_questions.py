@@ -169,7 +169,8 @@ def test_an_asker_that_has_gone_before_it_asks_is_ended(floor):
 
 
 def test_a_ban_alone_and_a_session_alone_end_what_rests_on_them(floor):
-    by_ann, of_eve, of_bob = floor.ask(floor.run(), account=BOB), floor.ask(floor.run(BOB), account=EVE), floor.ask(floor.run(EVE), account=BOB)
+    asked = ((ANN, BOB), (BOB, EVE), (EVE, BOB))
+    by_ann, of_eve, of_bob = (floor.ask(floor.run(asker), account=target) for asker, target in asked)
     floor.happen(fx.DropSession(session="s1"))
     assert (by_ann.closed, of_eve.closed, of_bob.closed) == ("asker_gone", None, None)
     floor.happen(fx.PutBan(account=EVE, by=0, at_ms=0, until_ms=None, reason=None))
