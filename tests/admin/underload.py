@@ -28,13 +28,20 @@ class Load:
     sent: dict[str, float] = field(default_factory=dict)  # cid → when
     acked: dict[str, tuple[int, float]] = field(default_factory=dict)  # cid → (seq, when)
     going: bool = True
+    moved: trio.Event = field(default_factory=trio.Event)
 
-    async def run(self, task_status=trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            for number, guest in enumerate(self.guests):
-                nursery.start_soon(self._send, number, guest)
-                nursery.start_soon(self._read, guest)
-            task_status.started()
+    async def run(self) -> None:
+        """Until `going` is False and everything is acknowledged."""
+        async with trio.open_nursery() as readers:
+            for guest in self.guests:
+                readers.start_soon(self._read, guest)
+            async with trio.open_nursery() as senders:
+                for number, guest in enumerate(self.guests):
+                    senders.start_soon(self._send, number, guest)
+            with trio.fail_after(20):
+                while len(self.acked) < len(self.sent):
+                    await self.moved.wait()
+            readers.cancel_scope.cancel()
 
     async def _send(self, number: int, guest: Guest) -> None:
         start, every, n = trio.current_time(), len(self.guests) / self.rate, 0
@@ -46,10 +53,12 @@ class Load:
             await trio.sleep_until(start + (n + number / len(self.guests)) * every)
 
     async def _read(self, guest: Guest) -> None:
-        while self.going or len(self.acked) < len(self.sent):
+        while True:
             for message in await guest.receive():
                 if message["type"] == "ack":
                     self.acked[message["cid"]] = message["seq"], trio.current_time()
+                    self.moved.set()
+                    self.moved = trio.Event()
                 assert message["type"] != "error", message
 
     def latency_ms(self, begin: float, end: float) -> list[float]:
