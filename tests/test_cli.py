@@ -21,7 +21,7 @@ from chat.transport.certificates import fingerprint, make_self_signed
 COMMANDS = (
     *("user list", "user add", "user passwd", "user suspend", "user unsuspend", "user role", "user sessions", "user forget"),
     *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
-    *("invite list", "invite revoke", "backup", "restore"),
+    *("invite list", "invite revoke", "backup", "restore", "cert show", "cert generate", "cert import"),
     *("serve", "start", "stop", "restart", "reload", "status", "invite", "audit verify"),
     *("prove", "bench", "log-level", "doctor"),
     *("config check", "config show", "config example", "connect", "send", "tail"),

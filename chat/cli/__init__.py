@@ -16,6 +16,7 @@ GROUPS: Final = """
     admin
     audit
     bench
+    cert
     channels
     client
     config

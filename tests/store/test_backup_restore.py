@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import random
 import re
 import sqlite3
@@ -214,7 +215,8 @@ def test_a_backup_in_the_place_of_a_database_is_refused(house, kept):
 # ---------------------------------------------------------------- cut short
 
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "mkdir", "ftruncate", "flock", "fcntl", "fchmod")
-SAMPLES = 14  # in CI; all of them: python -m pytest -m long
+SAMPLES = {False: 8, True: 40}  # in the quick and in the long stage
+EVERY = os.environ.get("CHAT_EVERY_CALL") == "1"  # all of them: CHAT_EVERY_CALL=1 pytest -m long tests/store/test_backup_restore.py
 
 
 def counted(arguments, log):
@@ -239,7 +241,7 @@ def started(house):
 
 
 def places(all_of_them, long):
-    return all_of_them if long else random.Random(7).sample(all_of_them, min(SAMPLES, len(all_of_them)))
+    return all_of_them if EVERY else random.Random(7).sample(all_of_them, min(SAMPLES[long], len(all_of_them)))
 
 
 @pytest.mark.usefixtures("tracer")
@@ -276,7 +278,7 @@ def test_killed_at_a_call_of_restore_the_next_start_works_or_says_what_to_do(tmp
         assert lineage.texts(house) == ["one", "two"]
         asides = [folder / "chat.db" for folder in house.parent.glob("before-restore-*") if (folder / "chat.db").exists()]
         assert ["one", "other", "more"] in [lineage.texts(aside) for aside in asides], (call, n)  # never lost
-    if long:
+    if EVERY:
         assert outcomes == {3, 2, "refused"}
 
 
