@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat.rooms import audit
 from chat.rooms import effects as e
 from chat.rooms.effects import Append, Pair
+from chat.store import sqlite_audit
 from chat.store.base import CommitFailed
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, prepare
@@ -25,7 +27,7 @@ cids = st.none() | st.sampled_from(["c1", "c2", "c3"])
 @st.composite
 def actions(draw):
     who, cid = draw(people), draw(cids)
-    match draw(st.integers(0, 9)):
+    match draw(st.integers(0, 10)):
         case 0 | 1 | 2 | 3:
             conv = draw(rooms | pairs)
             return say(draw(st.sampled_from("ab")), cid, who=who, conv=conv, reply_to=draw(st.none() | st.integers(0, 4)))
@@ -42,6 +44,12 @@ def actions(draw):
             body = {"user": who, "text": "t"}
             effects = e.SetTopic(room=conv, text="t"), Append(conv=conv, kind="topic", author=who, body=body)
             return do(*effects, who=who, cid=cid, digest=digest(conv, "topic"), result=b"done" if cid else None)
+        case 9:
+            conv, whom = draw(rooms), draw(people)
+            logged = audit.entry(who, "kick", target=whom, room=conv, reason=draw(st.none() | st.just("rude")))
+            mute = e.PutMute(room=conv, account=whom, by=who, at_ms=1, until_ms=None, reason=None)
+            effects = (logged, draw(st.sampled_from([e.DropMember(room=conv, account=whom), mute])))
+            return do(*draw(st.permutations(effects)), who=who, cid=cid, digest=digest(conv, "kick"), result=b"done" if cid else None)
         case _:
             conv = draw(rooms)
             return do(draw(st.sampled_from([e.DeleteRoom(room=conv), room(conv, f"r{conv}", epoch="e" * 8)])), who=who)
@@ -57,6 +65,7 @@ class Model:
         self.pairs = {}
         self.members = {LOBBY: dict.fromkeys(PEOPLE, "member"), DEN: {OWNER: "owner"}}
         self.cids = {}
+        self.log = []  # of each entry: by whom, to whom
 
     def run(self, action):
         """What became of it: an error's code, ("dup", what) or the list of (conv, seq), and the conversations."""
@@ -66,11 +75,12 @@ class Model:
             return ("dup", what) if known == action.digest else "cid_conflict"
         if action.refusal is not None:
             return action.refusal.code
-        placed = []
+        placed, log = [], len(self.log)
         for effect in action.effects:
             if (error := self.check(effect)) is not None:
                 if isinstance(effect, Append):
                     return error  # the first of its action, or its room would have been missed before
+                del self.log[log:]
                 raise Refusal
             self.apply(effect, placed)
         if action.cid is not None:
@@ -89,7 +99,7 @@ class Model:
                 return "bad_request" if reply_to is not None and not 1 <= reply_to <= seen else None
             case e.CreateRoom(room=conv):
                 return "taken" if conv in self.members else None
-            case e.PutMember(room=conv) | e.SetTopic(room=conv) | e.DeleteRoom(room=conv):
+            case e.PutMember(room=conv) | e.SetTopic(room=conv) | e.DeleteRoom(room=conv) | e.PutMute(room=conv):
                 return None if conv in self.members else "not_found"
 
     def apply(self, effect, placed):
@@ -98,6 +108,8 @@ class Model:
                 records = self.records.setdefault(self.conv_of(effect.conv), [])
                 records.append(effect.body)
                 placed.append((self.conv_of(effect.conv), len(records)))
+            case e.Audit(actor=actor, target=target):
+                self.log.append((actor, target))
             case e.CreateRoom(room=conv):
                 self.records[conv], self.members[conv] = [], {}
             case e.DeleteRoom(room=conv):
@@ -164,6 +176,9 @@ def test_batches_do_what_a_naive_model_does(batches):
                 if action.conversations:
                     seen = {numbers.get(each.conv, each.conv): (each.role, each.last_seq) for each in outcome.conversations}
                     assert seen == model.conversations(action.account)
+        entries = list(sqlite_audit.chain(reader))
+        assert [(entry.actor, entry.target) for entry in entries] == model.log
+        assert audit.verify(entries).problem is None
         rows = reader.execute("SELECT conv, seq FROM records WHERE conv NOT IN (SELECT conv FROM purges) ORDER BY conv, seq").fetchall()
         stored = {}
         for conv, seq in rows:
