@@ -45,6 +45,7 @@ class Records(Protocol):
     async def command_history(self, account: int, limit: int) -> list[tuple[int, int | None, str]]: ...
 
     async def last_messages(self, conv: int, limit: int) -> list[int]: ...
+    async def reports(self, *, rooms: Collection[int] | None, limit: int) -> Sequence[Any]: ...
 
 
 class NoRecords:
@@ -68,6 +69,9 @@ class NoRecords:
         return []
 
     async def last_messages(self, conv: int, limit: int) -> list[int]:
+        return []
+
+    async def reports(self, *, rooms: Collection[int] | None, limit: int) -> Sequence[Any]:
         return []
 
 

@@ -53,15 +53,20 @@ def _switch(ctx: Context, name: str, where: Where | None, on: bool) -> str:
 
 @command
 def perm(ctx: Context, user: User | None = None) -> Answer:
-    """Show a person's roles, and what they allow here."""
+    """Show a person's roles, and the table of rights: what each is for, which roles have it, and whether this person has it here.
+
+    A channel has its owner, moderators and members, the server its owner, admins and users. A role has what those below it have.
+    """
     who = user or ctx.account
     role = ctx.room.members.get(who.id) if ctx.room is not None else None
     rights = policy.describe(who, ctx.room)
     named = "user" if who.role == "member" else who.role
     lines = [f"{who.name}: {named} of the server" + (f", {role} of {ctx.room.conv}" if ctx.room is not None and role else "")]
-    allowed = [right for right, has in rights.items() if has]
-    lines.append("may here: " + (", ".join(allowed) if allowed else "read and use the commands for everybody"))
-    return Answer("\n".join(lines), {"user": who.name, "server": named, "channel": role, "rights": rights})
+    table = policy.table(who, ctx.room)
+    for row in table:
+        whose = " or ".join(str(each) for each in (row["channel"], row["server"] and f"server {row['server']}") if each)
+        lines.append(f"{'yes' if row['has'] else 'no ':<4} {row['right']:<17}{whose:<26}{row['meaning']}")
+    return Answer("\n".join(lines), {"user": who.name, "server": named, "channel": role, "rights": rights, "table": table})
 
 
 @command

@@ -28,6 +28,7 @@ RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
     "mute": ("moderator", "admin"),
     "channel-ban": ("moderator", "admin"),
     "audit": ("moderator", "admin"),  # the moderation log: of the channels that one moderates, or all of it
+    "reports": ("moderator", "admin"),  # those of the channels that one moderates, or all of them
     "delete-channel": ("owner", "admin"),
     "history-mode": ("owner", "admin"),
     "set-channel-role": ("owner", "admin"),
@@ -35,7 +36,6 @@ RIGHTS: Final[dict[str, tuple[RoomRole | None, ServerRole | None]]] = {
     "ban": (None, "admin"),
     "moderate-server": (None, "admin"),  # the same for all channels
     "lockdown": (None, "admin"),
-    "reports": (None, "admin"),  # all of them; a channel's moderators read their channel's
     "commands": (None, "admin"),
     "set-server-role": (None, "owner"),
 }
@@ -81,6 +81,42 @@ def require(right: str, account: Account, room: Room | None = None) -> None:
             w for w in (room_role and f"a channel's {room_role}", server_role and f"a server {server_role}") if w
         )
         raise refused(f"only {who} may do that ({right})", right, room=room.id if room is not None and room_role else None)
+
+
+# What each right is for, as //perm shows it.
+MEANINGS: Final[dict[str, str]] = {
+    "write": "write in a channel",
+    "topic": "set the topic",
+    "moderate": "slow mode, announcements, invitations, word filter",
+    "kick": "take somebody out of a channel",
+    "mute": "silence somebody in a channel",
+    "channel-ban": "ban somebody from a channel",
+    "audit": "read the moderation log",
+    "reports": "read what people reported",
+    "delete-channel": "delete a channel",
+    "history-mode": "say what of its history a channel shows",
+    "set-channel-role": "make owner, moderators and members",
+    "broadcast": "say something to everybody",
+    "ban": "ban people and addresses from the server",
+    "moderate-server": "the word filter of the whole server",
+    "lockdown": "close the server to newcomers",
+    "commands": "switch commands on and off",
+    "set-server-role": "make and unmake admins",
+}
+
+
+def table(account: Account, room: Room | None) -> list[dict[str, str | bool | None]]:
+    """Every right: what it is for, the least role in a channel and on the server that has it, and whether *account* has it here."""
+    return [
+        {
+            "right": right,
+            "meaning": MEANINGS.get(right, ""),
+            "channel": room_role,
+            "server": server_role,
+            "has": may(right, account, room),
+        }
+        for right, (room_role, server_role) in RIGHTS.items()
+    ]
 
 
 def describe(account: Account, room: Room | None) -> dict[str, bool]:

@@ -59,14 +59,21 @@ def report(state: State, who: Account, room: Room | None, target: Account, reaso
     effects: list[fx.Effect] = [
         rx.PutReport(by=who.id, target=target.id, room=room.id if room is not None else None, at_ms=now_ms, reason=reason)
     ]
-    where = f"in {room.conv}" if room is not None else "in private"
-    word = f"{who.name} reports {target.name} {where}" + (f": {reason}" if reason else "") + "; //reports shows what was said"
+    because = f": {reason}" if reason else ""
     told = {account for account in state.online if may("reports", state.accounts[account])}
     if room is not None:
         told |= {account for account, role in room.members.items() if role != "member" and account in state.online}
-    return effects + [
-        fx.Tell(account=account, message=ServerNotice(text=word, level="warning")) for account in sorted(told - {target.id, who.id})
-    ]
+    for account in sorted(told - {target.id, who.id}):
+        said = f"{who.name} reports {target.name} {where(room, account)}{because}; //reports shows what was said"
+        effects.append(fx.Tell(account=account, message=ServerNotice(text=said, level="warning")))
+    return effects
+
+
+def where(room: Room | None, account: int) -> str:
+    """For *account* to read: of a private channel that it is not in, it learns that there is one."""
+    if room is None:
+        return "in private"
+    return f"in {room.conv}" if not room.private or room.known_to(account) else "in a private channel"
 
 
 def rooms_reported_to(state: State, who: Account) -> list[int] | None:

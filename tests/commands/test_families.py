@@ -6,7 +6,7 @@ from chat.commands import builtin
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import items as it
-from chat.rooms import texts
+from chat.rooms import policy, texts
 from chat.rooms.policy import RateLimits
 from chat.rooms.state import State
 from tests.rooms.house import Line, dump, of_type, open_house
@@ -485,8 +485,12 @@ def test_roles_of_the_server(house, root, ann, bob):
 
 
 def test_perm(house, root, ann):
-    assert told(house, ann, "perm") == "Ann: user of the server, member of #lobby\nmay here: write"
-    assert told(house, ann, "perm", None).startswith("Ann: user of the server\nmay here: read")
+    head, *lines = told(house, ann, "perm").splitlines()
+    assert head == "Ann: user of the server, member of #lobby"
+    assert [line.split()[1] for line in lines] == list(policy.RIGHTS), "the whole table"
+    assert [line.split()[1] for line in lines if line.startswith("yes")] == ["write"]
+    assert "no   topic            moderator or server admin set the topic" in lines
+    assert not any(line.startswith("yes") for line in told(house, ann, "perm", None).splitlines()[1:])
     answer = house.command(ann, "perm root", "lobby")
     assert (answer["data"]["server"], answer["data"]["channel"]) == ("owner", "owner")
     assert all(answer["data"]["rights"].values())

@@ -134,3 +134,42 @@ def test_reports_are_rationed():
         answers = [house.command(ann, "report bob", "lobby") for _ in range(7)]
         assert [answer["type"] for answer in answers] == ["result"] * 6 + ["error"]
         assert (answers[-1]["code"], answers[-1]["retry_after"] > 0) == ("rate_limited", True)
+
+
+def told_of(house, line, text="reports", channel=None):
+    return house.command_async(line, text, channel)
+
+
+async def test_reports_are_read_by_who_moderates_and_not_by_whom_they_are_about(house):
+    house.say(house.bob, "lobby", "rude")
+    told(house, house.ann, "report bob he is rude")
+    told(house, house.ann, "report mod too strict")
+    told(house, house.ann, "report bob", None)
+    answer = await told_of(house, house.root)
+    assert [(each["user"], each["where"], each["reason"]) for each in answer["data"]] == [
+        ("bob", "in private", None),
+        ("mod", "in #lobby", "too strict"),
+        ("bob", "in #lobby", "he is rude"),
+    ]
+    (said,) = house.writer._db.execute("SELECT max(seq) FROM records WHERE body = 'rude'").fetchone()
+    assert answer["data"][-1]["messages"] == [{"seq": said, "ts": house.now_ms, "from": "bob", "text": "rude"}]
+    assert "Ann reports bob in #lobby: he is rude\n    bob: rude" in answer["text"]
+    answer = await told_of(house, house.mod, channel="lobby")
+    assert [each["user"] for each in answer["data"]] == ["bob"], "of the own channel, and not about oneself"
+    assert (await told_of(house, house.bob, channel="lobby"))["code"] == "forbidden"
+    assert (await told_of(house, house.mod, "close-report 2", "lobby"))["code"] == "not_found"
+    assert (await told_of(house, house.mod, "close-report 1", "lobby"))["text"] == "report 1 is closed"
+    assert (await told_of(house, house.mod, channel="lobby"))["text"] == "nothing was reported"
+    assert [each["report"] for each in (await told_of(house, house.root))["data"]] == [3, 2]
+
+
+async def test_an_admin_learns_of_a_report_in_a_private_channel_and_not_its_name(house):
+    await told_later(house, house.bob, 'create-channel den "sesame or not"')
+    await told_later(house, house.ann, 'join-channel den "sesame or not"', None)
+    house.root.take()
+    house.say(house.bob, "den", "mean")
+    told(house, house.ann, "report bob", "den")
+    (notice,) = of_type(house.root.take(), "notice")
+    assert notice["text"].startswith("Ann reports bob in a private channel;")
+    (report,) = (await told_of(house, house.root))["data"]
+    assert (report["where"], [each["text"] for each in report["messages"]]) == ("in a private channel", ["mean"])

@@ -84,17 +84,10 @@ def test_it_finds_what_a_naive_matcher_finds(rules, text):
 
 @pytest.mark.parametrize("rule", ["a*" * 31 + "b", "*a" * 31 + "b", "?*" * 15 + "b c", "a* " * 20 + "b", "*a*a*a*a*a*a*a*a*a*a*a*b"])
 @pytest.mark.parametrize("text", ["{a}", "{a} b", "x{a}b", "a ", "aa "])
-def test_the_time_grows_with_the_text_and_not_with_its_square(rule, text):
-    """Eight times the text takes eight times as long; with a square it would be 64 times, and with backtracking for ever."""
+def test_no_text_and_no_rule_keep_it_busy(rule, text):
+    """About 10 ms, and often less. With the square of the text's length it would be seconds, and with backtracking for ever."""
     words = WordFilter([rule])
-
-    def took(n):
-        long = text.format(a="a" * n) if "{a}" in text else text * (n // len(text))
-        best = 1e9
-        for _ in range(3):
-            start = time.perf_counter()
-            words.find(long)
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert took(16_000) < 32 * took(2_000) + 0.002
+    long = text.format(a="a" * 16_000) if "{a}" in text else text * (16_000 // len(text))
+    start = time.thread_time()
+    words.find(long)
+    assert time.thread_time() - start < 0.3

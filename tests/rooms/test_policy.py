@@ -1,6 +1,7 @@
 import pytest
 
 from chat.errors import ChatError
+from chat.rooms import policy
 from chat.rooms.policy import RIGHTS, ROOM_LADDER, SERVER_LADDER, RateLimits, Rates, describe, may, rank, require, require_above, take
 from chat.rooms.state import Account, Room
 
@@ -97,3 +98,7 @@ def test_a_rate_below_one_an_hour_still_lets_the_first_through():
     rates = Rates(RateLimits(joins_per_min=0.5, new_channels_per_h=0.1))
     take(rates.of(1).joins, 0.0, "joins")
     take(rates.of(1).new_channels, 0.0, "new channels")
+
+
+def test_every_right_is_explained():
+    assert list(policy.MEANINGS) == list(policy.RIGHTS)
