@@ -30,7 +30,7 @@ export class Questions {
     }
     const { store } = this;
     const left = h("span", { class: "left" });
-    const place = h("span", { class: "left" });
+    const place = h("span", { class: "place" });
     const problem = h("p", { class: "problem", role: "alert" });
     const answer = async (text) => {
       if (!text) return;
