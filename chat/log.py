@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +126,9 @@ class RotatedFile:
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
 
 
+last_errors: "deque[EventDict]" = deque(maxlen=10)  # as they were logged, the newest at the end
+
+
 class Throttle:
     """At most `LINES_PER_S` a second for a key, in a window that begins with the key's first line."""
 
@@ -162,12 +166,14 @@ class Output:
 
     def __init__(self, write: Callable[[str], None], *, readable: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
-        self._render = _readable if readable else _json
+        self._render = for_person if readable else _json
         self._throttle = Throttle(clock)
         self._lock = threading.Lock()
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> str:
         key = f"{event.get('part', '')}.{event['event']}"
+        if event.get("level") == "error":
+            last_errors.append(event)
         with self._lock:
             fine, suppressed = self._throttle.admit(key)
             if suppressed:
@@ -194,7 +200,8 @@ def _json(event: EventDict) -> str:
     return json.dumps(event, separators=(",", ":"))  # printable ASCII: json escapes all else
 
 
-def _readable(event: EventDict) -> str:
+def for_person(event: EventDict) -> str:
+    """One line for a person, with nothing in it that moves a cursor. *event*: as it is logged."""
     fields = dict(event)
     clock = str(fields.pop("time", ""))[11:19]
     level, part, name = fields.pop("level", ""), fields.pop("part", ""), fields.pop("event", "")

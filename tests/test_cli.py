@@ -24,6 +24,7 @@ COMMANDS = (
     *("invite list", "invite revoke", "backup", "restore", "cert show", "cert generate", "cert import"),
     *("serve", "start", "stop", "restart", "reload", "status", "invite", "audit verify"),
     *("prove", "bench", "log-level", "doctor"),
+    *("logs", "systemd"),
     *("config check", "config show", "config example", "connect", "send", "tail"),
 )
 

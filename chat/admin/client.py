@@ -57,10 +57,12 @@ def socket_of(config: Config) -> str:
     return str(config.data_dir / place.SOCKET)
 
 
-def ask(config: Config, do: str, arguments: dict[str, Any], progress: Progress | None = None) -> Any:
-    """Through the socket. *Raises* Refused, OSError."""
+def ask(
+    config: Config, do: str, arguments: dict[str, Any], progress: Progress | None = None, *, answer_s: float = ANSWER_S
+) -> Any:
+    """Through the socket. *Raises* Refused, OSError (TimeoutError after *answer_s* without a word)."""
     with place.connect(config.data_dir / place.SOCKET) as sock:
-        sock.settimeout(ANSWER_S)
+        sock.settimeout(answer_s)
         sock.sendall(msgspec.json.encode({"id": 1, "do": do, **arguments}) + b"\n")
         with sock.makefile("rb") as lines:
             for line in lines:

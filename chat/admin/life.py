@@ -1,12 +1,29 @@
-"""The life of the process, as asked for from a shell: reload, restart."""
+"""The life of the process, as asked for from a shell: status, reload, restart."""
 
 from typing import Any
 
 import attrs
 
+from chat import log
 from chat.admin.registry import Call, handler
 from chat.background import StartRefused
 from chat.errors import ChatError
+from chat.metrics import figures
+
+
+@handler("status")
+async def status(call: Call) -> dict[str, Any]:
+    """What `chat status` shows: who runs, where, how it goes, and the last errors."""
+    daemon = call.daemon
+    running = daemon.course.lock.running
+    return {
+        "pid": running.pid,
+        "started_s": running.started_s,
+        "addresses": running.addresses,
+        "data_dir": str(daemon.config.data_dir),
+        **figures(daemon.parts),
+        "errors": list(log.last_errors),
+    }
 
 
 @handler("reload")

@@ -47,7 +47,7 @@ from chat.background.prepare import Prepared, check_before, line
 from chat.config import Config
 
 MAX_LINE: Final = 64 * 1024
-CHECK_S: Final = 60.0  # a new one that has not said within this time that it is fit is ended
+CHECK_S: Final = 50.0  # a new one that has not said within this time that it is fit is ended
 logger = log.get_logger("background")
 
 

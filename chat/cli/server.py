@@ -114,11 +114,55 @@ def reload(loaded: "Loaded", as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object, with every figure.")
 @server_options
-def status(loaded: "Loaded") -> None:
-    """Tell whether the server runs, since when, and where. Exit status 0: it runs, 3: it does not."""
-    from chat import background, greeting
+def status(loaded: "Loaded", as_json: bool) -> None:
+    """Tell whether the server runs, where, and how it goes. Exit status 0: it runs, 3: it does not."""
+    from chat import background
+    from chat import status as asking
 
     running = asked(background.holder_of, loaded.config)
-    click.echo(greeting.status_line(loaded.config, running))
+    found = asking.asked(loaded.config, running)
+    if as_json:
+        click.echo(json.dumps(asking.json_of(found)))
+    else:
+        for line in asking.lines(loaded.config, running, found):
+            click.echo(line)
     raise click.exceptions.Exit(0 if running else 3)
+
+
+@main.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on, also when the file is rotated.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=20, show_default=True, help="How many lines of before.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they are in the file.")
+@server_options
+def logs(loaded: "Loaded", follow: bool, lines: int, as_json: bool) -> None:
+    """Print the end of the log of the server in the background."""
+    from chat import background
+    from chat import logs as reading
+
+    file = background.log_file(loaded.config)
+    shown = reading.raw if as_json else reading.shown
+    try:
+        here = reading.end(file)
+        for line in reading.last(file, lines, here) if file.exists() or not follow else []:
+            click.echo(shown(line))
+        for line in reading.follow(file, here) if follow else ():
+            click.echo(shown(line))
+    except FileNotFoundError:
+        raise fail(f"there is no log {file}: chat start writes one, chat serve writes to its terminal or journal") from None
+    except OSError as exc:
+        raise fail(f"{file}: {exc.strerror}") from None
+    except (BrokenPipeError, KeyboardInterrupt):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@main.command()
+@click.option("--socket", "as_socket", is_flag=True, help="The unit of the sockets, chat.socket: systemd listens.")
+@click.option("--user", metavar="NAME", help="The account that it runs as; without it systemd makes one for it.")
+@server_options
+def systemd(loaded: "Loaded", as_socket: bool, user: str | None) -> None:
+    """Print a hardened unit for systemd, chat.service, with the paths of this installation."""
+    from chat import unit
+
+    click.echo(unit.sockets(loaded.config) if as_socket else unit.service(loaded, user=user), nl=False)

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from chat import log
-from chat.background import DataLock, StartRefused
+from chat.background import DataLock, StartRefused, systemd
 from chat.background.handover import Successor
 from chat.background.origin import Origin
 from chat.config import Config
@@ -180,7 +180,10 @@ class Course:
         if self.ending and not successor.given:
             await successor.end()
             return False
-        why = await successor.takes_over(self.stopped_at)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_watchdog)  # systemd has not heard of the successor; a migration may take long
+            why = await successor.takes_over(self.stopped_at)
+            nursery.cancel_scope.cancel()
         if why is None or self.ending:
             return False
         logger.error("restart_failed", reason=why)
@@ -203,3 +206,10 @@ class Course:
 
     def over(self) -> None:
         self._guard.cancel()
+
+
+async def _keep_watchdog() -> None:
+    every_s = systemd.watchdog_s()
+    while every_s is not None:
+        systemd.notify("WATCHDOG=1")
+        await trio.sleep(every_s)

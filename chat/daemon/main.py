@@ -34,7 +34,7 @@ from chat.daemon.course import Course
 from chat.daemon.doors import open_doors
 from chat.daemon.parts import MessageLogs, Parts
 from chat.daemon.reload import Reloader
-from chat.daemon.ticker import tick
+from chat.daemon.ticker import feed_watchdog, tick
 from chat.log import get_logger
 from chat.metrics import server as metrics
 from chat.store.base import StoreRefused
@@ -118,6 +118,7 @@ async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyIn
                 await pipeline.start(parts.manager.run)
                 first = await bootstrap(config, parts)
                 services.start_soon(parts.watch.run_store)
+                services.start_soon(feed_watchdog, parts)
                 async with trio.open_nursery() as connections:
                     async with trio.open_nursery() as doors:
                         adjust_door = await doors.start(partial(open_doors, config, sockets, tls, parts, connections))

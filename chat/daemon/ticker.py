@@ -1,9 +1,10 @@
-"""What time brings about: one timer for everything."""
+"""What time brings about: one timer for everything; and the watchdog of systemd, where there is one."""
 
 from typing import Final
 
 import trio
 
+from chat.background import systemd
 from chat.daemon.parts import Parts, now_ms
 from chat.log import flush as flush_log
 from chat.log import get_logger
@@ -35,3 +36,24 @@ async def tick(parts: Parts) -> None:
                 more = False
             if not more:
                 tidy_at = now + TIDY_S
+
+
+async def feed_watchdog(parts: Parts) -> None:
+    """Tell systemd that all is well, as often as it wants to hear it: only while the manager decides, the committer answers and the router
+    routes. One who hangs is killed by systemd, and started again. *Waits* for ever; returns at once where there is no watchdog."""
+    every_s = systemd.watchdog_s()
+    if every_s is None:
+        return
+    while True:
+        answered = trio.Event()
+
+        def done(_: object, answered: trio.Event = answered) -> None:
+            answered.set()
+
+        try:
+            await parts.manager.inbox.send((None, [it.Bootstrap(effects=(), done=done, failed=done)]))
+        except (trio.ClosedResourceError, trio.BrokenResourceError):  # the end: systemd's own deadline counts now
+            return
+        await answered.wait()
+        systemd.notify("WATCHDOG=1")
+        await trio.sleep(every_s)

@@ -146,8 +146,24 @@ def _heir_dies() -> None:
     Manager.start = die
 
 
+def disk_hangs() -> None:
+    """The writer's thread hangs for ever when it commits the text "hang"."""
+    from chat.store.sqlite_commit import SqliteWriter
+
+    commit = SqliteWriter.commit
+
+    def hang(self: SqliteWriter, actions: Any) -> Any:
+        if any(getattr(effect, "body", "") == "hang" for action in actions for effect in action.effects):
+            print("disk_hangs", file=sys.stderr, flush=True)
+            while True:
+                time.sleep(3600)
+        return commit(self, actions)
+
+    SqliteWriter.commit = hang
+
+
 BREACHES = (ack_before_commit, dedupe_off, seq_from_memory, no_sync)
-SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies)}
+SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies, disk_hangs)}
 
 
 def command(name: str) -> tuple[str, ...]:
