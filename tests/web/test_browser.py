@@ -156,7 +156,7 @@ def test_a_question_is_answered_in_its_form(visit, server):
     question = '{"type":"question","question":"q1","from":"robot","text":"Really?","choices":["yes","no"],"expires_in":60}'
     sockets[-1].send(question)
     page.locator(".question", has_text="Really?").wait_for()
-    assert "s left" in page.locator(".question .left").inner_text()
+    assert "s left" in page.locator(".question").inner_text()
     page.locator(".question button", has_text="no").click()
     page.wait_for_timeout(50)
     assert '"question":"q1","text":"no"' in sent[-1]

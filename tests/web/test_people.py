@@ -144,7 +144,7 @@ def test_questions_of_commands_are_answered_in_forms(guest, terminal):
     say(page, "//order")
     form = page.locator(".question", has_text="What shall it be?")
     form.wait_for()
-    assert re.search(r"\d+ s left", form.locator(".left").inner_text())
+    assert re.search(r"\d+ s left", form.inner_text())
     form.locator("button", has_text="cake").click()
     form.wait_for(state="detached")
     form = page.locator(".question", has_text="For how many?")

@@ -26,28 +26,27 @@ export class App {
     this.questions = new Questions(store);
     this.composer.onsent = () => this.messages.toEnd();
     this.composer.onpage = (direction) => this.messages.page(direction);
-    this.name = h("h2", {});
-    this.topic = h("p", { class: "topic" });
-    this.role = h("span", { class: "tag" });
+    this.name = h("h2");
+    this.topic = h("p.topic");
+    this.role = h("span.tag");
     this.menuButton = iconButton("menu", "Conversations", () => this.#drawer("sidebar"), { "aria-controls": "sidebar", "aria-expanded": "false" });
-    this.menuCount = h("span", { class: "badge", hidden: true });
+    this.menuCount = h("span.badge", { hidden: true });
     this.menuButton.append(this.menuCount);
     this.menuButton.classList.add("for-phone");
     this.leaveButton = iconButton("leave", "Leave the channel", () => this.#leave());
     this.membersButton = iconButton("people", "Members", () => this.#toggleMembers(), { "aria-controls": "members", "aria-expanded": "true" });
-    this.empty = h("div", { class: "empty" }, h("p", {}, "You are in no channel yet."), h("button", { type: "button", class: "primary", onclick: () => dialogs.addChannel(store) }, "Find or make one"));
+    this.empty = h("div.empty", h("p", "You are in no channel yet."), h("button.primary", { onclick: () => dialogs.addChannel(store) }, "Find or make one"));
     this.main = h(
-      "main",
-      { class: "conversation-view" },
-      h("header", { class: "bar" }, this.menuButton, h("div", { class: "titles" }, h("div", { class: "title-line" }, this.name, this.role), this.topic), this.leaveButton, this.membersButton),
+      "main.conversation-view",
+      h("header.bar", this.menuButton, h("div.titles", h("div.title-line", this.name, this.role), this.topic), this.leaveButton, this.membersButton),
       status.element,
       this.empty,
       this.messages.element,
       this.questions.element,
       this.composer.element,
     );
-    this.shade = h("div", { class: "shade", onclick: () => this.#drawer(null) });
-    this.element = h("div", { class: "app" }, this.sidebar.element, this.main, this.members.element, this.shade);
+    this.shade = h("div.shade", { onclick: () => this.#drawer(null) });
+    this.element = h("div.app", this.sidebar.element, this.main, this.members.element, this.shade);
     this.element.classList.toggle("without-members", keeper.preference("members", true) === false);
     this.draw = soon(() => this.#draw());
     store.on("change", this.draw);

@@ -30,13 +30,13 @@ export class Composer {
       onclick: () => this.#complete(),
       onblur: () => this.#close(),
     });
-    this.options = h("div", { class: "options" });
-    this.hint = h("div", { class: "usage" });
-    this.popup = h("div", { class: "completion", id: "completion", role: "listbox", "aria-label": "Completion", hidden: true }, this.hint, this.options);
-    this.replying = h("div", { class: "replying", hidden: true });
-    this.waiting = h("div", { class: "replying countdown", role: "timer", "aria-live": "off", hidden: true });
+    this.options = h("div.options");
+    this.hint = h("div.usage");
+    this.popup = h("div.completion", { id: "completion", role: "listbox", "aria-label": "Completion", hidden: true }, this.hint, this.options);
+    this.replying = h("div.replying", { hidden: true });
+    this.waiting = h("div.replying.countdown", { role: "timer", "aria-live": "off", hidden: true });
     this.button = h("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send" }, icon("send"));
-    this.element = h("form", { class: "composer", "aria-label": "Write", onsubmit: (event) => (event.preventDefault(), this.#submit()) }, this.popup, this.waiting, this.replying, h("div", { class: "field" }, this.field, this.button));
+    this.element = h("form.composer", { "aria-label": "Write", onsubmit: (event) => (event.preventDefault(), this.#submit()) }, this.popup, this.waiting, this.replying, h("div.field", this.field, this.button));
     store.on("shown", (conv) => this.#shown(conv));
     store.on("change", () => this.#refresh());
     setInterval(() => this.ticking && this.#countDown(), 250);
@@ -48,7 +48,7 @@ export class Composer {
 
   reply(record) {
     this.answering = record;
-    this.replying.replaceChildren(icon("reply"), h("span", {}, "Replying to ", h("b", {}, record.from), h("span", { class: "line" }, ` ${record.text.slice(0, 120)}`)), iconButton("close", "Do not reply", () => this.#noReply()));
+    this.replying.replaceChildren(icon("reply"), h("span", "Replying to ", h("b", record.from), h("span.line", ` ${record.text.slice(0, 120)}`)), iconButton("close", "Do not reply", () => this.#noReply()));
     this.replying.hidden = false;
     this.focus();
   }
@@ -196,15 +196,15 @@ export class Composer {
 
   #drawPopup() {
     const { candidates, command, argument, title } = this.found;
-    this.hint.replaceChildren(...(command ? usage(command, argument, this.store.prefix()) : [h("span", { class: "title" }, title)]));
+    this.hint.replaceChildren(...(command ? usage(command, argument, this.store.prefix()) : [h("span.title", title)]));
     arrange(
       this.options,
       candidates.map((candidate, n) =>
         h(
-          "div",
-          { class: "option", role: "option", id: `option-${n}`, "aria-selected": String(n === this.chosen), onmousedown: (event) => (event.preventDefault(), this.#take(candidate)) },
-          h("span", { class: "label" }, candidate.label, candidate.usage ? h("span", { class: "arguments" }, ` ${candidate.usage}`) : null),
-          candidate.detail ? h("span", { class: "detail" }, candidate.detail) : null,
+          "div.option",
+          { role: "option", id: `option-${n}`, "aria-selected": String(n === this.chosen), onmousedown: (event) => (event.preventDefault(), this.#take(candidate)) },
+          h("span.label", candidate.label, candidate.usage ? h("span.arguments", ` ${candidate.usage}`) : null),
+          candidate.detail ? h("span.detail", candidate.detail) : null,
         ),
       ),
     );
@@ -225,5 +225,5 @@ export class Composer {
 
 function usage(command, at, prefix) {
   const words = command.arguments.map(({ name, required }, n) => [" ", h("span", { class: n === at ? "argument now" : "argument" }, required ? `<${name}>` : `(${name})`)]);
-  return [h("code", {}, prefix + command.name, ...words.flat()), h("span", { class: "detail" }, command.description)];
+  return [h("code", prefix + command.name, ...words.flat()), h("span.detail", command.description)];
 }

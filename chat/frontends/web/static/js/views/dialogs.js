@@ -6,7 +6,7 @@ import { ago } from "./times.js";
 
 function open(title, ...content) {
   const heading = h("h2", { id: "dialog-title" }, title);
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("header", {}, heading, iconButton("close", "Close", () => dialog.close())), ...content);
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("header", heading, iconButton("close", "Close", () => dialog.close())), ...content);
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
   document.body.append(dialog);
@@ -16,8 +16,8 @@ function open(title, ...content) {
 
 // A form whose problems are said in it. `work()` throws what is wrong.
 function form(work, ...content) {
-  const problem = h("p", { class: "problem", role: "alert" });
-  const element = h("form", { class: "dialog-form", novalidate: true }, ...content, problem);
+  const problem = h("p.problem", { role: "alert" });
+  const element = h("form.dialog-form", { novalidate: true }, ...content, problem);
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (element.getAttribute("aria-busy")) return;
@@ -34,12 +34,12 @@ function form(work, ...content) {
   return element;
 }
 
-const row = (id, label, input) => h("div", { class: "row" }, h("label", { for: id }, label), input);
+const row = (id, label, input) => h("div.row", h("label", { for: id }, label), input);
 
 export function addChannel(store) {
   const name = h("input", { id: "channel-name", autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true });
   const password = h("input", { id: "channel-password", type: "password", autocomplete: "off" });
-  const found = h("ul", { class: "offers" });
+  const found = h("ul.offers");
   const dialog = open(
     "Channels",
     form(
@@ -53,7 +53,7 @@ export function addChannel(store) {
       found,
       row("channel-name", "Name", name),
       row("channel-password", "Password, for a private one", password),
-      h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary", value: "join" }, "Join"), h("button", { type: "submit", value: "create" }, "Create")),
+      h("div.buttons", h("button", { type: "submit", class: "primary", value: "join" }, "Join"), h("button", { type: "submit", value: "create" }, "Create")),
     ),
   );
   name.focus();
@@ -73,7 +73,7 @@ async function offers(store, list, dialog) {
           store.tell(error.message, "warning");
         }
       };
-      list.append(h("li", {}, h("button", { type: "button", onclick: join }, h("b", {}, `#${channel}`), topic ? h("span", {}, ` ${topic}`) : null)));
+      list.append(h("li", h("button", { onclick: join }, h("b", `#${channel}`), topic ? h("span", ` ${topic}`) : null)));
     }
   } catch {
     /* without it one types the name */
@@ -95,7 +95,7 @@ export function addPrivate(store, show) {
       },
       row("person-name", "Name", name),
       h("datalist", { id: "people" }, names.map((each) => h("option", { value: each }, each))),
-      h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Write")),
+      h("div.buttons", h("button", { type: "submit", class: "primary" }, "Write")),
     ),
   );
   name.focus();
@@ -103,31 +103,28 @@ export function addPrivate(store, show) {
 
 export function settings(store, { theme, notifier }) {
   const { client } = store;
-  const list = h("ul", { class: "sessions" }, h("li", {}, "…"));
-  const choose = (value, label) => h("label", { class: "choice" }, h("input", { type: "radio", name: "theme", value, ...(theme.choice === value ? { checked: true } : {}), onchange: () => theme.choose(value) }), h("span", {}, label));
+  const list = h("ul.sessions", h("li", "…"));
+  const choose = (value, label) => h("label.choice", h("input", { type: "radio", name: "theme", value, ...(theme.choice === value ? { checked: true } : {}), onchange: () => theme.choose(value) }), h("span", label));
   const old = h("input", { id: "old-password", type: "password", autocomplete: "current-password" });
   const fresh = h("input", { id: "new-password", type: "password", autocomplete: "new-password" });
   const notify = h("input", { type: "checkbox", ...(notifier.wanted ? { checked: true } : {}), onchange: async () => (notify.checked = await notifier.want(notify.checked)) });
   const dialog = open(
     "Settings",
-    h("section", {}, h("h3", {}, "Look"), h("div", { class: "choices", role: "radiogroup", "aria-label": "Look" }, choose("system", "As the system"), choose("light", "Light"), choose("dark", "Dark"))),
-    notifier.possible ? h("section", {}, h("label", { class: "check" }, notify, h("span", {}, "Tell me of mentions and private messages while I look elsewhere"))) : null,
+    h("section", h("h3", "Look"), h("div.choices", { role: "radiogroup", "aria-label": "Look" }, choose("system", "As the system"), choose("light", "Light"), choose("dark", "Dark"))),
+    notifier.possible ? h("section", h("label.check", notify, h("span", "Tell me of mentions and private messages while I look elsewhere"))) : null,
     h(
       "section",
-      {},
-      h("h3", {}, "Sessions"),
+      h("h3", "Sessions"),
       list,
       h(
-        "div",
-        { class: "buttons" },
-        h("button", { type: "button", onclick: () => leave(false) }, "Log out here"),
-        h("button", { type: "button", class: "danger", onclick: () => leave(true) }, "Log out everywhere"),
+        "div.buttons",
+        h("button", { onclick: () => leave(false) }, "Log out here"),
+        h("button.danger", { onclick: () => leave(true) }, "Log out everywhere"),
       ),
     ),
     h(
       "details",
-      {},
-      h("summary", {}, "Change the password"),
+      h("summary", "Change the password"),
       form(
         async () => {
           await client.request({ type: "password", old: old.value, new: fresh.value });
@@ -137,8 +134,8 @@ export function settings(store, { theme, notifier }) {
         },
         row("old-password", "The present one", old),
         row("new-password", "The new one", fresh),
-        h("p", { class: "hint" }, "All other sessions end."),
-        h("div", { class: "buttons" }, h("button", { type: "submit", class: "primary" }, "Change it")),
+        h("p.hint", "All other sessions end."),
+        h("div.buttons", h("button", { type: "submit", class: "primary" }, "Change it")),
       ),
     ),
   );
@@ -155,7 +152,7 @@ export function settings(store, { theme, notifier }) {
   client
     .request({ type: "sessions" })
     .then(({ data }) => list.replaceChildren(...data.map((each) => session(store, each))))
-    .catch((error) => list.replaceChildren(h("li", {}, error.message)));
+    .catch((error) => list.replaceChildren(h("li", error.message)));
 }
 
 function session(store, { session, client, address, created, seen, online, current }) {
@@ -164,14 +161,14 @@ function session(store, { session, client, address, created, seen, online, curre
     button.disabled = true;
     try {
       await store.client.endSession(session);
-      row.replaceWith(h("li", { class: "hint", role: "status" }, `The session of ${client} has ended.`));
+      row.replaceWith(h("li.hint", { role: "status" }, `The session of ${client} has ended.`));
     } catch (error) {
       button.disabled = false;
       store.tell(error.message, "warning");
     }
   };
-  const button = h("button", { type: "button", class: "danger", "aria-label": `End the session of ${client} at ${address}`, onclick: end }, "End");
-  const text = h("div", { class: "what" }, h("b", {}, client), current ? h("span", { class: "tag" }, "this one") : null, h("span", { class: "detail" }, `${address} · ${when} · since ${ago(created)}`));
+  const button = h("button.danger", { "aria-label": `End the session of ${client} at ${address}`, onclick: end }, "End");
+  const text = h("div.what", h("b", client), current ? h("span.tag", "this one") : null, h("span.detail", `${address} · ${when} · since ${ago(created)}`));
   const row = h("li", { class: current ? "current" : "" }, text, current ? null : button);
   return row;
 }

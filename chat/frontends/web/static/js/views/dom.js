@@ -1,7 +1,12 @@
 // DOM nodes from code. Text is always a text node; there is no way in for markup.
 
-export function h(tag, properties = {}, ...children) {
+// `h("div.row.big", { id: "x" }, "text", node)`: the classes stand behind the tag, and the properties may be left out.
+export function h(name, ...children) {
+  const [tag, ...classes] = name.split(".");
   const node = document.createElement(tag);
+  const properties = children[0]?.constructor === Object ? children.shift() : {};
+  if (classes.length) node.className = classes.join(" ");
+  if (tag === "button") node.type = "button"; // and not the one that sends a form
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -17,13 +22,12 @@ export function h(tag, properties = {}, ...children) {
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   menu: "M4 7h16M4 12h16M4 17h16",
-  people: "M16 19v-1.5a3.5 3.5 0 0 0-3.5-3.5h-5A3.5 3.5 0 0 0 4 17.500V19M10 10.500a3.250 3.250 0 1 0 0-6.500 3.250 3.250 0 0 0 0 6.500ZM20 19v-1.500a3.500 3.500 0 0 0-2.600-3.400M15 4.100a3.250 3.250 0 0 1 0 6.300",
+  people: "M16 19v-1.5a3.5 3.5 0 0 0-3.5-3.5h-5A3.5 3.5 0 0 0 4 17.5V19M10 10.5a3.250 3.250 0 1 0 0-6.5 3.250 3.250 0 0 0 0 6.5ZM20 19v-1.5a3.5 3.5 0 0 0-2.6-3.4M15 4.1a3.250 3.250 0 0 1 0 6.3",
   plus: "M12 5v14M5 12h14",
   send: "M12 19V5M6 11l6-6 6 6",
   down: "M12 5v14M6 13l6 6 6-6",
   close: "M6 6l12 12M18 6L6 18",
-  reply: "M10 8L5 12.500 10 17M5.500 12.500H14a5 5 0 0 1 5 5V19",
-  lock: "M7 11V8a5 5 0 0 1 10 0v3M6 11h12v9H6z",
+  reply: "M10 8L5 12.5 10 17M5.5 12.5H14a5 5 0 0 1 5 5V19",
   gear: "M4 8h9M17 8h3M4 16h3M11 16h9M15 6v4M9 14v4",
   leave: "M14 4h5v16h-5M10 8l-4 4 4 4M6 12h9",
 };
@@ -40,7 +44,7 @@ export function icon(name) {
 }
 
 export function iconButton(name, label, onclick, extra = {}) {
-  return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...extra }, icon(name));
+  return h("button.icon-button", { "aria-label": label, title: label, onclick, ...extra }, icon(name));
 }
 
 // Make the children of `parent` be `nodes`, moving as little as possible: focus and selection stay.

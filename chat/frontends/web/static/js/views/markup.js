@@ -20,9 +20,9 @@ function node(part, highlight) {
     case "link":
       return h("a", { href: part.url, target: "_blank", rel: "noopener noreferrer" }, part.url);
     case "block":
-      return h("pre", {}, h("code", {}, part.text));
+      return h("pre", h("code", part.text));
     case "code":
-      return h("code", {}, part.text);
+      return h("code", part.text);
     default:
       return h(TAGS[part.type], {}, part.children.map((child) => node(child, highlight)));
   }

@@ -11,9 +11,9 @@ export class Members {
     this.store = store;
     this.show = show;
     this.rows = new Map();
-    this.title = h("h2", {});
-    this.list = h("ul", {});
-    this.element = h("aside", { class: "members", id: "members", "aria-label": "Members" }, this.title, this.list);
+    this.title = h("h2");
+    this.list = h("ul");
+    this.element = h("aside.members", { id: "members", "aria-label": "Members" }, this.title, this.list);
     this.draw = soon(() => this.#draw());
     store.on("change", this.draw);
     store.on("shown", this.draw);
@@ -27,7 +27,7 @@ export class Members {
     const order = (a, b) => Number(b.online) - Number(a.online) || RANK[a.role] - RANK[b.role] || a.user.localeCompare(b.user);
     const sorted = [...members].sort(order);
     const rows = sorted.slice(0, SHOWN).map((member) => this.#row(member));
-    if (sorted.length > SHOWN) rows.push(h("li", { class: "more" }, `and ${sorted.length - SHOWN} more`));
+    if (sorted.length > SHOWN) rows.push(h("li.more", `and ${sorted.length - SHOWN} more`));
     arrange(this.list, rows);
     const kept = new Set(rows);
     for (const [key, row] of this.rows) if (!kept.has(row)) this.rows.delete(key);
@@ -40,12 +40,11 @@ export class Members {
       const title = user === this.store.me ? "Notes to yourself" : `Write to ${user}`;
       row = h(
         "li",
-        {},
         h(
           "button",
-          { type: "button", class: online ? "person" : "person away", title, onclick: () => this.show(`@${user}`) },
-          h("span", { class: "face" }, avatar(user, color, "avatar small"), presence(online)),
-          paint(h("span", { class: "name" }, user), user, color),
+          { class: online ? "person" : "person away", title, onclick: () => this.show(`@${user}`) },
+          h("span.face", avatar(user, color, "avatar small"), presence(online)),
+          paint(h("span.name", user), user, color),
           role !== "member" ? h("span", { class: `role ${role}` }, role) : null,
         ),
       );

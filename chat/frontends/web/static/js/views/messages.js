@@ -22,11 +22,11 @@ export class Messages {
     this.rows = new Map(); // key → node
     this.unfolded = new Set(); // seqs by people whom one ignores, shown all the same
     this.stuck = true; // at the bottom, and stays there
-    this.list = h("div", { class: "rows" });
-    this.scroller = h("div", { class: "scroller", role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() }, this.list);
-    this.jump = h("button", { type: "button", class: "jump", hidden: true, onclick: () => this.toEnd() }, icon("down"), h("span", {}, "Latest"));
-    this.announcer = h("div", { class: "unseen", "aria-live": "polite" });
-    this.element = h("section", { class: "messages", "aria-label": "Conversation" }, this.scroller, this.jump, this.announcer);
+    this.list = h("div.rows");
+    this.scroller = h("div.scroller", { role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() }, this.list);
+    this.jump = h("button", { class: "jump", hidden: true, onclick: () => this.toEnd() }, icon("down"), h("span", "Latest"));
+    this.announcer = h("div.unseen", { "aria-live": "polite" });
+    this.element = h("section.messages", { "aria-label": "Conversation" }, this.scroller, this.jump, this.announcer);
     this.draw = soon(() => this.#draw());
     store.on("change", (conv) => (conv === null || conv === store.current) && this.draw());
     store.on("shown", () => this.toEnd());
@@ -79,7 +79,7 @@ export class Messages {
 
   #announce(records) {
     const said = records.filter((record) => record.type === "message" && record.from !== this.store.me && !this.store.folds(this.store.current, record)).slice(-3);
-    if (said.length) this.announcer.replaceChildren(...said.map((record) => h("p", {}, `${record.from}: ${record.text.slice(0, 300)}`)));
+    if (said.length) this.announcer.replaceChildren(...said.map((record) => h("p", `${record.from}: ${record.text.slice(0, 300)}`)));
   }
 
   // ---------------------------------------------------------------- drawing
@@ -134,11 +134,11 @@ export class Messages {
       takeNotes(record.seq);
       const isNew = here.line !== null && record.seq > here.line && (n === 0 || records[n - 1].seq <= here.line);
       if (record.ts && (!before?.ts || dayKey(before.ts) !== dayKey(record.ts)) && !(before === null && n > start && dayKey(records[n - 1].ts ?? 0) === dayKey(record.ts))) {
-        nodes.push(this.#row(`d${dayKey(record.ts)}`, () => h("div", { class: "day", role: "separator" }, h("span", {}, dayName(record.ts)))));
+        nodes.push(this.#row(`d${dayKey(record.ts)}`, () => h("div.day", { role: "separator" }, h("span", dayName(record.ts)))));
         before = null;
       }
       if (isNew) {
-        nodes.push(this.#row(`new${here.line}`, () => h("div", { class: "new-line", role: "separator" }, h("span", {}, "New messages"))));
+        nodes.push(this.#row(`new${here.line}`, () => h("div.new-line", { role: "separator" }, h("span", "New messages"))));
         before = null;
       }
       if (this.store.folds(here.conv, record) && !this.unfolded.has(record.seq)) {
@@ -171,27 +171,27 @@ export class Messages {
 
   #beginning(here, timeline) {
     if (!timeline?.complete && timeline) {
-      return this.#row("loading", () => h("p", { class: "loading" }, this.store.client.online ? "Fetching earlier messages…" : "Earlier messages come when the connection is back."));
+      return this.#row("loading", () => h("p.loading", this.store.client.online ? "Fetching earlier messages…" : "Earlier messages come when the connection is back."));
     }
     const name = here.conv.slice(1);
     const own = here.conv === `@${this.store.me}`;
     const title = here.conv[0] === "#" ? here.conv : own ? "Notes to yourself" : name;
     const text = here.conv[0] === "#" ? "This is where the channel begins." : own ? "Nobody else reads here." : `This is where your conversation with ${name} begins.`;
-    const hint = here.conv[0] === "#" ? h("p", {}, "Type ", h("code", {}, this.store.prefix()), " for what one can do here.") : null;
-    return this.#row("beginning", () => h("div", { class: "beginning" }, h("h2", {}, title), h("p", {}, text), hint));
+    const hint = here.conv[0] === "#" ? h("p", "Type ", h("code", this.store.prefix()), " for what one can do here.") : null;
+    return this.#row("beginning", () => h("div.beginning", h("h2", title), h("p", text), hint));
   }
 
   #recordRow(timeline, record, before) {
     if (record.type === "deleted" && timeline?.find(record.seq + 1)?.type === "deleted") return this.#row(`x${record.seq}`, () => h("div", { hidden: true })); // of several the last is shown
     if (record.type === "message" && record.deleted) {
-      return this.#row(`x${record.seq}`, () => h("div", { class: "event", data: { seq: record.seq } }, "a message of ", strong(record.from), " was taken away"));
+      return this.#row(`x${record.seq}`, () => h("div.event", { data: { seq: record.seq } }, "a message of ", strong(record.from), " was taken away"));
     }
     if (record.type === "message") {
       const follows = this.#follows(record, before);
       const { color } = this.store.person(record.from);
       return this.#row(`m${record.seq}${follows ? "c" : "h"}${color ?? ""}`, () => this.#messageRow(timeline, record, follows));
     }
-    return this.#row(`e${record.seq}`, () => h("div", { class: "event", data: { seq: record.seq } }, eventText(record), record.ts ? h("time", { title: fullTime(record.ts) }, timeOf(record.ts)) : null));
+    return this.#row(`e${record.seq}`, () => h("div.event", { data: { seq: record.seq } }, eventText(record), record.ts ? h("time", { title: fullTime(record.ts) }, timeOf(record.ts)) : null));
   }
 
   // What somebody says whom one ignores: one line for all that follows on, which opens it.
@@ -203,7 +203,7 @@ export class Messages {
       this.draw();
     };
     return this.#row(`f${seq}-${records.length}`, () =>
-      h("div", { class: "event", data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button", { type: "button", class: "unfold", onclick: open }, "Show")),
+      h("div.event", { data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button", { class: "unfold", onclick: open }, "Show")),
     );
   }
 
@@ -217,15 +217,15 @@ export class Messages {
     const called = !mine && store.mentions(record.text);
     const { color } = store.person(record.from);
     const stamp = h("time", { datetime: new Date(record.ts).toISOString(), title: fullTime(record.ts) }, timeOf(record.ts));
-    const head = follows ? null : h("div", { class: "head" }, paint(h("span", { class: "name" }, record.from), record.from, color), stamp);
+    const head = follows ? null : h("div.head", paint(h("span.name", record.from), record.from, color), stamp);
     const answered = record.reply_to ? this.#quoted(timeline, record.reply_to) : null;
-    const body = h("div", { class: "text" }, markup(record.text, (plain) => this.#highlight(plain)));
-    const tools = record.seq ? h("div", { class: "tools" }, iconButton("reply", `Reply to ${record.from}`, () => this.reply(record))) : null;
+    const body = h("div.text", markup(record.text, (plain) => this.#highlight(plain)));
+    const tools = record.seq ? h("div.tools", iconButton("reply", `Reply to ${record.from}`, () => this.reply(record))) : null;
     return h(
       "article",
       { class: `message${follows ? " follows" : ""}${called ? " called" : ""}`, data: record.seq ? { seq: record.seq } : {}, "aria-label": `${record.from}, ${timeOf(record.ts)}` },
-      h("div", { class: "gutter" }, follows ? stamp : avatar(record.from, color)),
-      h("div", { class: "body" }, head, answered, body, extra),
+      h("div.gutter", follows ? stamp : avatar(record.from, color)),
+      h("div.body", head, answered, body, extra),
       tools,
     );
   }
@@ -236,13 +236,13 @@ export class Messages {
       const { client } = this.store;
       const extra = entry.failed
         ? h(
-            "div",
-            { class: "failed", role: "alert" },
-            h("span", {}, `Not sent: ${entry.failed}`),
-            h("button", { type: "button", onclick: () => client.retry(entry.cid) }, "Try again"),
-            h("button", { type: "button", onclick: () => client.discard(entry.cid) }, "Drop it"),
+            "div.failed",
+            { role: "alert" },
+            h("span", `Not sent: ${entry.failed}`),
+            h("button", { onclick: () => client.retry(entry.cid) }, "Try again"),
+            h("button", { onclick: () => client.discard(entry.cid) }, "Drop it"),
           )
-        : h("span", { class: "unseen" }, "not sent yet");
+        : h("span.unseen", "not sent yet");
       const row = this.#messageRow(null, record, follows, [extra]);
       row.classList.add("waiting");
       return row;
@@ -251,9 +251,9 @@ export class Messages {
 
   #quoted(timeline, seq) {
     const found = timeline?.find(seq);
-    if (found?.type !== "message" || found.deleted) return h("div", { class: "answered" }, icon("reply"), "an earlier message");
+    if (found?.type !== "message" || found.deleted) return h("div.answered", icon("reply"), "an earlier message");
     const { color } = this.store.person(found.from);
-    return h("button", { type: "button", class: "answered", onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span", { class: "name" }, found.from), found.from, color), h("span", { class: "line" }, oneLine(found.text)));
+    return h("button", { class: "answered", onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span.name", found.from), found.from, color), h("span.line", oneLine(found.text)));
   }
 
   #goTo(seq) {
@@ -287,14 +287,14 @@ export class Messages {
       h(
         "div",
         { class: `note${note.failed ? " refused" : ""}`, role: "status" },
-        h("div", { class: "note-head" }, h("code", {}, this.store.prefix() + note.title), h("span", {}, "only you see this"), iconButton("close", "Dismiss", () => this.store.dismiss(here.conv, note))),
-        note.pending ? h("p", { class: "working" }, "…") : h("pre", {}, note.text || "done"),
+        h("div.note-head", h("code", this.store.prefix() + note.title), h("span", "only you see this"), iconButton("close", "Dismiss", () => this.store.dismiss(here.conv, note))),
+        note.pending ? h("p.working", "…") : h("pre", note.text || "done"),
       ),
     );
   }
 }
 
-const strong = (text) => h("b", {}, text);
+const strong = (text) => h("b", text);
 const because = (record) => (record.reason ? `: ${record.reason}` : "");
 
 export function eventText(record) {

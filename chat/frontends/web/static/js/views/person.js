@@ -28,5 +28,5 @@ export function avatar(name, color, className = "avatar") {
 }
 
 export function presence(online) {
-  return h("span", { class: online ? "dot on" : "dot" }, h("span", { class: "unseen" }, online ? "online" : "away"));
+  return h("span", { class: online ? "dot on" : "dot" }, h("span.unseen", online ? "online" : "away"));
 }

@@ -6,7 +6,7 @@ export class Questions {
   constructor(store) {
     this.store = store;
     this.forms = new Map();
-    this.element = h("div", { class: "questions", "aria-live": "polite" });
+    this.element = h("div.questions", { "aria-live": "polite" });
     store.on("change", () => this.#draw());
     store.on("shown", () => this.#draw());
   }
@@ -29,9 +29,9 @@ export class Questions {
       return known;
     }
     const { store } = this;
-    const left = h("span", { class: "left" });
-    const place = h("span", { class: "place" });
-    const problem = h("p", { class: "problem", role: "alert" });
+    const left = h("span.left");
+    const place = h("span.place");
+    const problem = h("p.problem", { role: "alert" });
     const answer = async (text) => {
       if (!text) return;
       problem.textContent = "";
@@ -43,15 +43,15 @@ export class Questions {
     };
     const input = h("input", { "aria-label": "Your answer", autocomplete: "off" });
     const fields = question.choices?.length
-      ? question.choices.map((choice, n) => h("button", { type: "button", class: n ? "" : "primary", onclick: () => answer(choice) }, choice))
+      ? question.choices.map((choice, n) => h("button", { class: n ? "" : "primary", onclick: () => answer(choice) }, choice))
       : [input, h("button", { type: "submit", class: "primary" }, "Answer")];
     const command = question.command ? ` (${store.prefix(question.conv)}${question.command})` : "";
     const node = h(
-      "form",
-      { class: "question", "aria-label": `${question.from} asks`, onsubmit: (event) => (event.preventDefault(), answer(input.value.trim())) },
-      h("p", {}, h("b", {}, question.from), ` asks${command} `, place, left),
-      h("p", { class: "asked" }, question.text),
-      h("div", { class: "buttons" }, fields),
+      "form.question",
+      { "aria-label": `${question.from} asks`, onsubmit: (event) => (event.preventDefault(), answer(input.value.trim())) },
+      h("p", h("b", question.from), ` asks${command} `, place, left),
+      h("p.asked", question.text),
+      h("div.buttons", fields),
       problem,
     );
     const form = { node, question: null };

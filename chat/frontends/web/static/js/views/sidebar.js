@@ -7,21 +7,20 @@ export class Sidebar {
   constructor(store, actions) {
     this.store = store;
     this.actions = actions;
-    this.title = h("h1", {});
-    this.channels = h("ul", { class: "conversations" });
-    this.privates = h("ul", { class: "conversations" });
-    this.own = h("div", { class: "own" });
+    this.title = h("h1");
+    this.channels = h("ul.conversations");
+    this.privates = h("ul.conversations");
+    this.own = h("div.own");
     this.rows = new Map();
     this.element = h(
-      "nav",
-      { class: "sidebar", id: "sidebar", "aria-label": "Conversations" },
-      h("header", {}, h("span", { class: "mark", "aria-hidden": "true" }), this.title),
+      "nav.sidebar",
+      { id: "sidebar", "aria-label": "Conversations" },
+      h("header", h("span.mark", { "aria-hidden": "true" }), this.title),
       h(
-        "div",
-        { class: "lists" },
-        h("div", { class: "list-head" }, h("h2", {}, "Channels"), iconButton("plus", "Join or create a channel", actions.addChannel)),
+        "div.lists",
+        h("div.list-head", h("h2", "Channels"), iconButton("plus", "Join or create a channel", actions.addChannel)),
         this.channels,
-        h("div", { class: "list-head" }, h("h2", {}, "Private"), iconButton("plus", "Write to somebody", actions.addPrivate)),
+        h("div.list-head", h("h2", "Private"), iconButton("plus", "Write to somebody", actions.addPrivate)),
         this.privates,
       ),
       this.own,
@@ -43,7 +42,7 @@ export class Sidebar {
       const state = { online: "online", connecting: "connecting…", waiting: "offline", replaced: "elsewhere" }[store.client.state] ?? "";
       this.own.replaceChildren(
         avatar(store.me, store.person(store.me).color),
-        h("div", { class: "who" }, h("b", {}, store.me), h("span", {}, waiting && !store.client.online ? `${waiting} to be sent` : state)),
+        h("div.who", h("b", store.me), h("span", waiting && !store.client.online ? `${waiting} to be sent` : state)),
         iconButton("gear", "Settings and sessions", this.actions.settings),
       );
     }
@@ -63,11 +62,11 @@ export class Sidebar {
     const label = `${name}${unread ? `, ${unread} unread` : ""}${mentions ? `, ${mentions} for you` : ""}`;
     const button = h(
       "button",
-      { type: "button", class: `conversation${unread ? " unread" : ""}`, "aria-current": here ? "page" : null, "aria-label": label, onclick: () => this.actions.show(conv) },
-      person ? h("span", { class: "face" }, avatar(name, person.color, "avatar small"), presence(person.online)) : h("span", { class: "hash", "aria-hidden": "true" }, "#"),
-      h("span", { class: "label" }, conv === `@${store.me}` ? `${name} (you)` : name),
-      waiting ? h("span", { class: "badge failed", title: "something was not sent" }, "!") : null,
-      count ? h("span", { class: "badge" }, count > 99 ? "99+" : String(count)) : unread ? h("span", { class: "pip" }) : null,
+      { class: `conversation${unread ? " unread" : ""}`, "aria-current": here ? "page" : null, "aria-label": label, onclick: () => this.actions.show(conv) },
+      person ? h("span.face", avatar(name, person.color, "avatar small"), presence(person.online)) : h("span.hash", { "aria-hidden": "true" }, "#"),
+      h("span.label", conv === `@${store.me}` ? `${name} (you)` : name),
+      waiting ? h("span.badge.failed", { title: "something was not sent" }, "!") : null,
+      count ? h("span.badge", count > 99 ? "99+" : String(count)) : unread ? h("span.pip") : null,
     );
     if (known) {
       const focused = known.node.contains(document.activeElement);
@@ -76,7 +75,7 @@ export class Sidebar {
       if (focused) button.focus();
       return known.node;
     }
-    const node = h("li", {}, button);
+    const node = h("li", button);
     this.rows.set(conv, { key, node });
     return node;
   }

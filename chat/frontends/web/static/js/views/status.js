@@ -8,9 +8,9 @@ const TOAST_MS = 6000;
 export class Status {
   constructor(client) {
     this.client = client;
-    this.text = h("span", {});
-    this.button = h("button", { type: "button", onclick: () => this.#act() });
-    this.element = h("div", { class: "status", role: "status", hidden: true }, h("span", { class: "pulse", "aria-hidden": "true" }), this.text, this.button);
+    this.text = h("span");
+    this.button = h("button", { onclick: () => this.#act() });
+    this.element = h("div.status", { role: "status", hidden: true }, h("span.pulse", { "aria-hidden": "true" }), this.text, this.button);
     client.on("status", () => this.#changed());
     setInterval(() => !this.element.hidden && this.#draw(), 1000);
   }
@@ -51,7 +51,7 @@ export class Status {
 
 export class Toasts {
   constructor(store) {
-    this.element = h("div", { class: "toasts", role: "status", "aria-live": "polite" });
+    this.element = h("div.toasts", { role: "status", "aria-live": "polite" });
     store.on("toast", ({ text, level }) => {
       const toast = h("div", { class: `toast ${level === "warning" ? "warning" : ""}` }, text);
       this.element.append(toast);

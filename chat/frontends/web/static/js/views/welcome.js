@@ -9,32 +9,32 @@ export class Welcome {
     this.enter = enter;
     this.invite = "";
     this.registering = false;
-    this.heading = h("h1", {});
-    this.lead = h("p", { class: "lead" });
+    this.heading = h("h1");
+    this.lead = h("p.lead");
     this.username = h("input", { id: "username", name: "username", autocomplete: "username", autocapitalize: "none", spellcheck: "false", maxlength: "64", required: true });
     this.password = h("input", { id: "password", name: "password", type: "password", required: true, maxlength: "256" });
     this.code = h("input", { id: "invite", name: "invite", autocomplete: "off", spellcheck: "false", oninput: () => (this.invite = inviteOf(this.code.value)) });
-    this.codeRow = h("div", { class: "row" }, h("label", { for: "invite" }, "Invite"), this.code);
-    this.passwordHint = h("p", { class: "hint", id: "password-hint" }, "At least 8 characters.");
+    this.codeRow = h("div.row", h("label", { for: "invite" }, "Invite"), this.code);
+    this.passwordHint = h("p.hint", { id: "password-hint" }, "At least 8 characters.");
     this.device = h("input", { type: "checkbox", id: "device", name: "device" });
-    this.problem = h("p", { class: "problem", role: "alert" });
+    this.problem = h("p.problem", { role: "alert" });
     this.submit = h("button", { type: "submit", class: "primary" });
-    this.other = h("button", { type: "button", class: "quiet", onclick: () => this.#switch(!this.registering) });
+    this.other = h("button.quiet", { onclick: () => this.#switch(!this.registering) });
     this.form = h(
-      "form",
-      { class: "card", novalidate: true, onsubmit: (event) => (event.preventDefault(), this.#submit()) },
-      h("span", { class: "mark", "aria-hidden": "true" }),
+      "form.card",
+      { novalidate: true, onsubmit: (event) => (event.preventDefault(), this.#submit()) },
+      h("span.mark", { "aria-hidden": "true" }),
       this.heading,
       this.lead,
       this.codeRow,
-      h("div", { class: "row" }, h("label", { for: "username" }, "Name"), this.username),
-      h("div", { class: "row" }, h("label", { for: "password" }, "Password"), this.password, this.passwordHint),
-      h("label", { class: "check" }, this.device, h("span", {}, "Keep me logged in on this device")),
+      h("div.row", h("label", { for: "username" }, "Name"), this.username),
+      h("div.row", h("label", { for: "password" }, "Password"), this.password, this.passwordHint),
+      h("label.check", this.device, h("span", "Keep me logged in on this device")),
       this.problem,
       this.submit,
       this.other,
     );
-    this.element = h("main", { class: "welcome" }, this.form);
+    this.element = h("main.welcome", this.form);
     client.on("welcome", () => this.draw());
   }
 
