@@ -87,6 +87,7 @@ class Device:
         self._due: list[Frame] = []
         self._wake = trio.Event()
         self._ending = False
+        self._deaf = False  # for some time of this connection
         self._told_off = False  # the server said `closing`
         self._ear = trio.Event()
         self._away_until = 0.0
@@ -178,7 +179,7 @@ class Device:
                 wire.close()
                 self._scope.cancel()
             case trouble.DEAF:
-                self._ear = trio.Event()
+                self._ear, self._deaf = trio.Event(), True
                 await trio.sleep(item.amount)
                 self._ear.set()
                 if self._lost_at is not None:  # it was lost meanwhile, and did not care
@@ -229,6 +230,7 @@ class Device:
             return
         self._wire, self._scope, self._due, self._wake = wire, trio.CancelScope(), [], trio.Event()
         self._ending = self._told_off = False
+        self._deaf = not self._ear.is_set()
         self._asked.clear()
         try:
             with self._scope:
@@ -242,6 +244,8 @@ class Device:
             if self._lost_at is None:
                 self._lost_at, self._killed = trio.current_time(), False
             self._killed |= not (server.up and server.starts == start)
+            if self._deaf and not (self._killed or self._ending or self._scope.cancelled_caught):
+                self._world.counts["cut off"] += 1
             if self.kind == "tcp" and self._ending and not (tunnel or self._killed or self._told_off or self._scope.cancelled_caught):
                 self._check_answered()
             self.in_flight.clear()

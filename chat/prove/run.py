@@ -32,6 +32,7 @@ PEOPLE: Final = ("ada", "ben", "cleo", "dora", "emil", "finn", "gwen", "hugo", "
 LOBBY, GARDEN, DEN = "lobby", "garden", "den"  # everybody's, public, with a password
 DEN_PASSWORD: Final = "behind the ivy"
 BUSY: Final = 5  # texts without an ack, at least, when the server is killed
+CALM_S: Final = 15.0  # until half of those who talk are there again
 TRIES: Final = 6
 SOON_S: Final = 0.003  # until what is said is on its way
 SECONDS_A_KILL: Final = 5.0
@@ -55,6 +56,12 @@ class Plan:
     def kill_count(self) -> int:
         return max(1, round(self.seconds / SECONDS_A_KILL)) if self.kills is None else self.kills
 
+    @property
+    def options(self) -> str:
+        """Of the command that runs the same again."""
+        given = f"--seed {self.seed} --seconds {self.seconds:g} --people {self.people} --rate {self.rate:g}"
+        return given if self.kills is None else f"{given} --kills {self.kills}"
+
 
 @attrs.define(kw_only=True)
 class Report:
@@ -62,6 +69,7 @@ class Report:
 
     seed: int
     schedule: str = ""
+    again: str = ""  # the options that repeat it
     seconds: float = 0.0
     people: int = 0
     devices: int = 0
@@ -82,6 +90,7 @@ class Report:
     lags: int = 0
     cut_off: int = 0
     fills: int = 0
+    silences: int = 0
     troubles: dict[str, int] = attrs.Factory(dict)
     recovery_s: float = 0.0
     recovery_after_kill_s: float = 0.0
@@ -228,6 +237,9 @@ class Run:
     async def _kill_all(self, kills: list[trouble.Kill]) -> None:
         for kill in kills:
             await trio.sleep(max(0.0, kill.at_s - self.now_s()))
+            with trio.move_on_after(CALM_S):  # on a slow machine a kill would follow on a start, and nobody would ever talk
+                while 2 * sum(device.live for device in self.devices[::2]) < self.plan.people:
+                    await self.change()
             for attempt in range(TRIES):
                 if not (self.talking and self.server.up):
                     return
@@ -333,6 +345,7 @@ class Run:
         return Report(
             seed=self.plan.seed,
             schedule=self.schedule,
+            again=self.plan.options,
             seconds=self.plan.seconds,
             people=self.plan.people,
             devices=len(self.devices),
@@ -351,8 +364,9 @@ class Run:
             orphans=ledger.orphans,
             resumes=counts["resumes"],
             lags=sum(device.cursor.lags for device in self.devices),
-            cut_off=counts["closing slow_consumer"],
+            cut_off=counts["cut off"],
             fills=sum(device.cursor.fills for device in self.devices),
+            silences=counts["silences"],
             troubles={kind: counts[kind] for kind in trouble.MEANING},
             recovery_s=round(self.longest_s, 3),
             recovery_after_kill_s=round(self.longest_killed_s, 3),

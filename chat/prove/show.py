@@ -105,7 +105,7 @@ def counts(run: Run) -> str:
 def page(report: Report, stream: TextIO = sys.stdout) -> str:
     paint = Paint(stream)
     ways = ", ".join(NAMES[kind] for kind in report.kinds)
-    happened = [f"{n(report.kills):>7} times SIGKILL{_under_way(report)}"]
+    happened = [f"{n(report.kills):>7} {'time' if report.kills == 1 else 'times'} SIGKILL{_under_way(report)}"]
     happened += [f"{n(report.troubles.get(kind, 0)):>7} {_meaning(report, kind)}" for kind in trouble.MEANING if report.troubles.get(kind)]
     came = [
         (report.acks, f"acks, of {some(report.texts, 'text')}"),
@@ -128,12 +128,14 @@ def page(report: Report, stream: TextIO = sys.stdout) -> str:
         f" {_seconds(report.recovery_s)} after a cut",
         "",
     ]
+    if report.silences:
+        lines.insert(-1, f"{n(report.silences):>7} times nothing came from a server that was up, until the device dialled again")
     if report.violation is not None:
         lines += _explained(report, paint)
     told = [kind for kind in FAULTS if kind != ALTERED or report.faults[kind]]
     verdict = ", ".join(paint("31;1" if report.faults[kind] else "32", f"{kind} {n(report.faults[kind])}") for kind in told)
     lines.append(f"{paint('32;1', '✓') if report.green else paint('31;1', '✗')} {verdict}")
-    again = f"schedule {report.schedule}, again: chat prove {_again(report)}"
+    again = f"schedule {report.schedule}, again: chat prove {report.again}"
     lines.append(paint("2", f"  seed {report.seed} ({again}); {report.took_s:g} s in all"))
     return "\n".join(lines)
 
@@ -159,11 +161,8 @@ def _meaning(report: Report, kind: str) -> str:
 def _under_way(report: Report) -> str:
     if not report.in_flight:
         return ""
-    return f", while {min(report.in_flight)} to {max(report.in_flight)} texts had no ack yet"
-
-
-def _again(report: Report) -> str:
-    return f"--seed {report.seed} --seconds {report.seconds:g} --people {report.people}"
+    least, most = min(report.in_flight), max(report.in_flight)
+    return f", while {least if least == most else f'{least} to {most}'} texts had no ack yet"
 
 
 def _seconds(seconds: float) -> str:

@@ -29,7 +29,7 @@ AMOUNT: Final = {  # seconds or texts, at least and at most
     LATE: (0.2, 1.2),
     MOVE: (0.0, 0.0),
     NAP: (0.3, 5.0),
-    DEAF: (1.0, 5.0),
+    DEAF: (1.0, 9.0),  # in about 5 s one is cut off, and notices it
     FLOOD: (90, 160),
     REPEAT: (3, 15),
 }

@@ -121,6 +121,7 @@ class Wire:
 
     def __init__(self, kind: str, bottom: trio.SocketStream, stream: trio.abc.Stream) -> None:
         self.kind = kind
+        self.address: tuple[str, int] = bottom.socket.getsockname()[:2]
         self._bottom = bottom
         self._stream = stream
         self._framing: Lines | Messages = Messages() if kind in ("ws", "wss") else Lines()
@@ -161,11 +162,6 @@ class Wire:
     def close(self) -> None:
         """FIN, and nobody listens any more."""
         self._bottom.socket.close()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, port = self._bottom.socket.getsockname()[:2]
-        return host, port
 
 
 async def open_wire(kind: str, port: int, *, source: str = "127.0.0.1", narrow: bool = False) -> Wire:
