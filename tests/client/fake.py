@@ -44,6 +44,7 @@ class FakeServer:
     private: dict = attrs.Factory(dict)  # "@peer" as ann sees it -> records
     cids: dict = attrs.Factory(dict)
     tokens: dict = attrs.Factory(dict)  # token -> (session, user)
+    banned: str | None = None  # what who resumes is told
     present: dict = attrs.Factory(dict)  # session -> present token
     peers: list = attrs.Factory(list)
     requests: list = attrs.Factory(list)
@@ -180,6 +181,9 @@ class FakeServer:
                 await peer.send(m.Ok(id=request.id))
 
     async def _resume(self, peer, request):
+        if self.banned is not None:
+            await peer.send(m.Error(id=request.id, code="forbidden", message=self.banned))
+            return
         if request.token not in self.tokens:
             await peer.send(m.Error(id=request.id, code="unauthorized", message="that session is over"))
             return

@@ -296,6 +296,20 @@ async def test_a_lost_session_asks_again_after_a_wrong_password_but_not_for_ever
         assert len([r for r in server.requests if isinstance(r, m.Login)]) == 1 + 2 + 3
 
 
+async def test_who_is_banned_is_told_so_and_the_session_is_kept_for_when_it_is_over(tmp_path):
+    async with fake_server() as server:
+        async with connect(server, tmp_path) as ann:
+            await ann.login("ann", "correct horse")
+        server.banned = "203.0.113.0/24, where you come from, is banned by root for 2 h more; ask root"
+        async with connect(server, tmp_path, account="ann") as ann:
+            with pytest.raises(ChatError, match="is banned by root for 2 h more; ask root"):
+                await ann.wait_online()
+        server.banned = None
+        async with connect(server, tmp_path, account="ann") as ann:
+            await ann.wait_online()
+        assert len([r for r in server.requests if isinstance(r, m.Login)]) == 1
+
+
 async def test_replaced_does_not_reconnect(tmp_path):
     async with fake_server() as server, connect(server, tmp_path) as ann:
         await ann.login("ann", "correct horse")

@@ -1,5 +1,7 @@
 """How lines look."""
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
@@ -47,6 +49,20 @@ def test_wrapping_loses_no_word_and_keeps_the_width(text, room):
         assert get_cwidth(row) <= room or " " not in row.strip()
     if get_cwidth(text) <= room:
         assert rows == [text]
+
+
+def test_who_was_put_out_is_shown_by_whom_until_when_and_why():
+    def event(kind, **more):
+        return shown(kind(conv="#lobby", epoch="epoch0001", seq=1, ts=0, user="bob", **more), columns=200)
+
+    assert event(m.Left) == " · bob left"
+    assert event(m.Left, by="ann", reason="noise") == " · bob was removed by ann: noise"
+    assert event(m.Banned, by="ann", reason="spam") == " · bob was banned by ann: spam"
+    until = time.strftime("%d %B %Y, %H:%M", time.localtime(4102444800))
+    assert event(m.Banned, by="ann", until=4102444800000) == f" · bob was banned by ann until {until}"
+    now_s = int(time.time())
+    today = time.strftime("%H:%M", time.localtime(now_s))
+    assert event(m.Banned, by="ann", until=now_s * 1000) == f" · bob was banned by ann until {today}"
 
 
 @given(st.text(), st.text(min_size=1))

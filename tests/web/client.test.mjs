@@ -198,6 +198,22 @@ test("what waits in one conversation holds up no other, and says for how long", 
   assert.equal(here.socket.of("send").at(-1).text, "slow");
 });
 
+test("who is banned is told why, and not tried again", async () => {
+  const here = world();
+  const { client } = await loggedIn(here);
+  let why = null;
+  client.on("ended", (text) => (why = text));
+  here.socket.say({ type: "closing", code: "forbidden" });
+  await lost(here);
+  client.nudge();
+  await settled();
+  const message = "203.0.113.0/24, where you come from, is banned by root for 2 h more; ask root";
+  here.socket.answer("resume", { type: "error", code: "forbidden", message });
+  await settled();
+  assert.equal(why, message);
+  assert.equal(client.state, "out");
+});
+
 test("a session that has ended asks for the password, and keeps what was not sent for the next", async () => {
   const here = world();
   const { client } = await loggedIn(here);
