@@ -9,6 +9,7 @@ instead, while there is one: never by default, for a word that is meant for peop
 
 import math
 import os
+import random
 import re
 import signal
 import time
@@ -179,6 +180,11 @@ class Console:
                 await self.reading.catch_up(self.current)
         await self.refresh()
 
+    async def _refresh_soon(self) -> None:
+        """Not with everybody else at the same moment."""
+        await trio.sleep(random.uniform(0, 3))
+        await self.refresh()
+
     async def refresh(self) -> None:
         """Ask for names, colours and commands of the conversation in front."""
         channel = self.current if self.current is not None and self.current.startswith("#") else None
@@ -228,6 +234,8 @@ class Console:
             case m.QuestionClosed():
                 if (text := self.asked.pop(notice.question, None)) is not None and notice.reason != "answered":
                     self.show(told(f"? over ({notice.reason.replace('_', ' ')}): {text}"))
+            case m.CommandsChanged():
+                self.nursery.start_soon(self._refresh_soon)
             case m.ChannelChanged():
                 self.show(told(f"· commands in {clean(notice.conv)} begin with {clean(self.client.prefix_of(notice.conv))} now"))
             case m.Replaced() | m.Lagging() | m.Closing() | m.ReadMarker():

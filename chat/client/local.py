@@ -34,7 +34,7 @@ async def run(console: "Console", text: str) -> None:
     name, _, rest = text.partition(" ")
     found = COMMANDS.get(name.lower())
     if found is None:
-        prefix = console.client.prefix
+        prefix = console.client.prefix_of(console.current or "")
         console.complain(f"/{clean(name)} is no command of the client: /help lists them. The server's begin with {prefix}.")
         return
     await found[2](console, rest.strip())
@@ -51,7 +51,7 @@ def described() -> Iterable[tuple[str, str]]:
 
 @_command("/help", "what there is to type", "help", "h", "?")
 async def _help(console: "Console", rest: str) -> None:
-    prefix = console.client.prefix
+    prefix = console.client.prefix_of(console.current or "")
     rows = {usage: meaning for usage, meaning, _ in COMMANDS.values()}
     width = max(map(len, rows))
     lines = [f"  {usage:<{width}}  {meaning}" for usage, meaning in rows.items()]

@@ -16,6 +16,7 @@ from chat.commands.plugins import BackgroundTask, Plugin
 from chat.commands.registry import Call, CommandSpec, Permit, Registry, describe, misplaced
 from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
+from chat.protocol.messages import CommandsChanged
 from chat.rooms import policy
 from chat.rooms.items import Done, Host, Invocation, Later
 from chat.rooms.runs import Run
@@ -69,6 +70,7 @@ class Dispatcher:
     def attach(self, host: Host) -> None:
         self._host = host
         self._around.plugins.on_unloaded = lambda names: host.questions.end_commands(names, _unloaded())
+        self._around.plugins.on_changed = lambda: host.tell(None, CommandsChanged())
 
     def start(self, invocation: Invocation) -> Done | Later:
         names = _Names(invocation, self._registry)
@@ -122,9 +124,9 @@ class Dispatcher:
                 try:
                     await task.function(Background(self._host, plugin.name))
                     return
-                except trio.Cancelled:
+                except (trio.Cancelled, GeneratorExit):
                     raise
-                except (Exception, SystemExit, BaseExceptionGroup) as bug:
+                except BaseException as bug:  # SystemExit too: whatever a plugin raises is its own
                     log.error("background_failed", plugin=plugin.name, task=task.name, error_id=new_error_id(), exc_info=bug)
                 pause_s = TASK_PAUSE_S if trio.current_time() - started_s > TASK_PAUSE_MAX_S else min(2 * pause_s, TASK_PAUSE_MAX_S)
                 await trio.sleep(pause_s)

@@ -130,7 +130,7 @@ class Plugins:
 
     `registry` has all commands, `loaded` the plugins by name, `problems` why others are not loaded or not in their newest version,
     one line each by origin. ``on_loaded`` is called with each new plugin, ``on_unloaded`` with the names of the commands that are not there
-    any more, or are in another version: what runs of them is to end.
+    any more, or are in another version: what runs of them is to end. ``on_changed`` is called once when anything is different.
     """
 
     def __init__(
@@ -152,6 +152,7 @@ class Plugins:
         self.problems: dict[str, str] = {}
         self.on_loaded: Callable[[Plugin], None] = lambda plugin: None
         self.on_unloaded: Callable[[frozenset[str]], None] = lambda names: None
+        self.on_changed: Callable[[], None] = lambda: None
 
     def reload(self) -> list[str]:
         """`load`, and all that is wrong afterwards: a line each."""
@@ -232,8 +233,10 @@ class Plugins:
         for plugin in loaded.values():
             if before.get(plugin.name) is not plugin:
                 self.on_loaded(plugin)
+        if changes:
+            self.on_changed()
         for change in changes:
-            log.info("plugin", change=change)
+            (log.info if before else log.debug)("plugin", change=change)  # at a start it is no news
         for origin, problem in problems.items():
             if told.get(origin) != problem:
                 log.error("plugin_broken", origin=origin, reason=problem)

@@ -29,6 +29,7 @@ from chat.protocol.notices import (
     ChannelChanged,
     ChannelInfo,
     Closing,
+    CommandsChanged,
     Error,
     Gap,
     Heads,
@@ -94,6 +95,7 @@ __all__ = [
     "Closing",
     "Command",
     "Commands",
+    "CommandsChanged",
     "Count",
     "Deleted",
     "Edited",
@@ -157,8 +159,8 @@ Request = (
 Record = Message | Edited | Deleted | Joined | Left | Topic | Role | Banned
 Notice = (
     Welcome | SessionOpened | Resumed | Ack | Ok | Result | Question | QuestionClosed | HistoryPage | Heads | Presence | Error
-    | ReadMarker | ServerNotice | ChannelChanged | Ignored | Gap | HistoryReset | Removed | Lagging | Replaced | Closing | Record
-    | Ping | Pong
+    | ReadMarker | ServerNotice | ChannelChanged | CommandsChanged | Ignored | Gap | HistoryReset | Removed | Lagging | Replaced
+    | Closing | Record | Ping | Pong
 )  # fmt: skip
 
 REQUESTS: Final[dict[str, type[Any]]] = {cls.type: cls for cls in Request.__args__}

@@ -189,6 +189,14 @@ class ChannelChanged:
 
 
 @message
+class CommandsChanged:
+    """Which commands there are, or how they are used, is something else now; with ``conv`` in that channel only. Ask for them again."""
+
+    type: ClassVar[str] = "commands_changed"
+    conv: Line | None = None
+
+
+@message
 class ServerNotice:
     """A word from the server to who is online, not stored."""
 

@@ -17,7 +17,11 @@ def set_enabled_here(who: Account, room: Room, name: str, enabled: bool) -> list
     if (name not in room.disabled_commands) == enabled:
         raise ChatError("bad_request", f"the command {name} is {'enabled' if enabled else 'disabled'} in {room.conv} already")
     logged = audit.entry(who.id, "enable-command" if enabled else "disable-command", room=room.id, after={"command": name})
-    return [logged, fx.SetRoomCommandEnabled(room=room.id, name=name, enabled=enabled, by=who.id)]
+    return [
+        logged,
+        fx.SetRoomCommandEnabled(room=room.id, name=name, enabled=enabled, by=who.id),
+        fx.TellRoom(room=room.id, message=m.CommandsChanged(conv=room.conv)),
+    ]
 
 
 def set_prefix(who: Account, room: Room, prefix: str | None) -> list[fx.Effect]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from chat.errors import ChatError
 from chat.protocol import names
-from chat.protocol.messages import ServerNotice
+from chat.protocol.messages import CommandsChanged, ServerNotice
 from chat.rooms import audit, command_rules
 from chat.rooms import effects as fx
 from chat.rooms import rule_effects as rx
@@ -320,7 +320,11 @@ def set_command_enabled(state: State, who: Account, name: str, enabled: bool) ->
     if (name not in state.disabled_commands) == enabled:
         raise ChatError("bad_request", f"the command {name} is {'enabled' if enabled else 'disabled'} already")
     logged = audit.entry(who.id, "enable-command" if enabled else "disable-command", after={"command": name})
-    return [logged, fx.SetCommandEnabled(name=name, enabled=enabled, by=who.id)]
+    return [
+        logged,
+        fx.SetCommandEnabled(name=name, enabled=enabled, by=who.id),
+        fx.Tell(account=None, message=CommandsChanged()),
+    ]
 
 
 def broadcast(who: Account, text: str) -> list[fx.Effect]:

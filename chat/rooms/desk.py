@@ -193,10 +193,11 @@ class Desk:
             return
         self.add(fx.Action(effects=effects, reply=Reply(NOBODY, 0, item.done, failed=item.failed)))
 
-    def tell(self, account: int, message: Any) -> None:
-        online = self.router.online.get(account)
-        for link in online.links if online is not None else ():
-            link.outbox.put_always(link.frame(codec.encode(message)))
+    def tell(self, account: int | None, message: Any) -> None:
+        payload, online = codec.encode(message), self.router.online
+        for each in online.values() if account is None else filter(None, (online.get(account),)):
+            for link in each.links:
+                link.outbox.put_always(link.frame(payload))
         self.router.hooks.flush()
 
     async def ask(self, item: Any) -> bool:

@@ -274,6 +274,6 @@ class Host(Protocol):
         """
         ...
 
-    def tell(self, account: int, message: Any) -> None:
-        """Say something to an account's connections, now. It is not stored."""
+    def tell(self, account: int | None, message: Any) -> None:
+        """Say something to an account's connections, or to everybody's (None), now. It is not stored."""
         ...

@@ -1,10 +1,12 @@
 """What a plugin can do, in a server of real parts."""
 
 import pytest
+import trio
 
 from chat.commands import facade
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
+from chat.testing import open_room, virtual_time
 from tests.commands.test_plugins import ask
 from tests.rooms.house import of_type, open_house
 
@@ -174,3 +176,78 @@ def test_a_picture_is_of_one_moment(house):
     assert (before.color, after.color) == (None, "#123456")
     assert before == after
     assert {before: 1}[after] == 1
+
+
+# ---------------------------------------------------------------- asking
+
+ASKING = '''
+from chat.plugin import *
+
+@command(where="channel")
+async def survey(ctx: Context, how_many: int = 2) -> str:
+    """Ask everybody here."""
+    try:
+        answers = await ctx.ask("How old?", of=ctx.channel, parse=int, timeout=10, how_many=how_many)
+    except QuestionClosed as closed:
+        return f"{closed.reason} {[(type(each.user).__name__, each.user.name) for each in closed.answers]}"
+    if how_many == 1:
+        answers = [answers]
+    return str([(type(each.user).__name__, each.user.name, each.value) for each in answers])
+
+@command
+async def of(ctx: Context, what: str) -> str:
+    """Ask all sorts of people."""
+    nobody = User(id=1, name="nobody", color=None, role="user", channel_role=None, online=True)
+    nowhere = Channel(id=1, name="nowhere", topic="", private=False)
+    return await ctx.ask("?", of={"me": None, "nobody": nobody, "nowhere": nowhere, "all": everyone, "text": "bob"}[what], timeout=5)
+'''
+
+
+@virtual_time
+async def test_who_is_asked_and_who_answers_are_pictures_of_people(tmp_path):
+    (tmp_path / "asking.py").write_text(ASKING)
+    async with open_room(tmp_path / "asking.py", people=["ann", "bob", "cem"]) as room:
+        ann, bob, cem = room.people
+        call = await ann.types("//survey")
+        await bob.answers("41")
+        with pytest.raises(facade.ChatError, match="a whole number is expected"):
+            await cem.answers("old")
+        await cem.answers("42")
+        assert call.text == "[('User', 'bob', 41), ('User', 'cem', 42)]"
+        call = await ann.types("//survey 1")
+        await bob.answers("7")
+        assert call.text == "[('User', 'bob', 7)]"
+        call = await ann.types("//survey 3")
+        await bob.answers("7")
+        await trio.sleep(11)
+        assert call.text == "[('User', 'bob', 7)]", "the time is over, and this is what came"
+        call = await ann.types("//survey 1")
+        await trio.sleep(11)
+        assert call.text == "timeout []"
+
+
+@virtual_time
+async def test_whom_one_can_ask(tmp_path):
+    (tmp_path / "asking.py").write_text(ASKING)
+    async with open_room(tmp_path / "asking.py") as room:
+        ann, bob = room.people
+        call = await ann.types("//of me")
+        await ann.answers("I")
+        assert call.text == "I"
+        assert (await ann.types("//of nobody")).error == "nobody is gone, and has not answered"
+        assert (await ann.types("//of nowhere")).code == "removed"
+        assert (await ann.types("//of text")).code == "internal_error"
+        call = await ann.types("//of all")
+        await bob.answers("here")
+        assert call.code == "internal_error", "an Answered is no text"
+
+
+@virtual_time
+async def test_a_command_asks_only_where_its_person_may_write(tmp_path):
+    (tmp_path / "asking.py").write_text(ASKING)
+    async with open_room(tmp_path / "asking.py") as room:
+        ann, bob = room.people
+        await ann.types("//announce-only on")
+        call = await bob.types("//survey")
+        assert "for announcements" in call.error
+        assert ann.question is None

@@ -443,7 +443,7 @@ def test_a_command_that_is_switched_off(house, root, ann):
 async def test_switched_off_while_it_ran(house, root, ann):
     house.ask(ann, _command("create-channel late password", 1))
     told(house, root, "disable-command create-channel")
-    (answer,) = await house.finish(ann)
+    (answer,) = of_type(await house.finish(ann), "result", "error")
     assert answer["code"] == "forbidden"
     assert house.state.room("late") is None
 

@@ -284,6 +284,9 @@ async def ask(house, line, text, channel="lobby", id=1, **more):
                 house.told.append(message)
 
 
+COMMANDS_CHANGED = {"type": "commands_changed"}
+
+
 async def test_admins_reload_and_are_told_what_changed_and_what_is_wrong(house):
     async with house.running():
         assert (await ask(house, house.ann, "reload-commands"))["code"] == "forbidden"
@@ -292,6 +295,7 @@ async def test_admins_reload_and_are_told_what_changed_and_what_is_wrong(house):
         (house.folder / "b.py").write_text("\n1/0")
         answer = await ask(house, house.root, "reload-commands")
         assert answer["text"] == "a (dice): loaded from plugins/a.py\nplugins/b.py: line 2: ZeroDivisionError: division by zero"
+        assert of_type(house.told, "commands_changed") == of_type(await house.settle(house.ann), "commands_changed") == [COMMANDS_CHANGED]
         assert (await ask(house, house.bob, "dice"))["text"] == "4"
         answer = await ask(house, house.root, "plugins")
         assert answer["text"] == "a (dice), from plugins/a.py\nplugins/b.py: line 2: ZeroDivisionError: division by zero"
@@ -308,7 +312,7 @@ async def test_what_runs_of_a_plugin_ends_with_it_and_its_caller_is_told(house):
     async with house.running():
         await house.tell(house.ann, m.Command(id=1, text="wait", channel="lobby"))
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert await house.settle(house.ann) == [{"type": "notice", "text": "waiting", "level": "info"}]
+        assert await house.settle(house.ann) == [COMMANDS_CHANGED, {"type": "notice", "text": "waiting", "level": "info"}]
         assert house.state.plugin_values.all() == {"a": {"version A": "1"}, "b": {"version A": "1"}}
         (ended,) = [sys.modules["chat_plugin_a"].ended]
         (house.folder / "a.py").write_text(WAITING.replace("version A", "version B"))

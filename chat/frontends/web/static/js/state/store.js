@@ -357,6 +357,9 @@ export class Store extends Emitter {
       case "question_closed":
         this.questions.delete(frame.question);
         break;
+      case "commands_changed":
+        if (this.current && (!frame.conv || frame.conv === this.current)) setTimeout(() => this.current && this.loadCommands(this.current), 3000 * Math.random());
+        break;
       case "channel":
         this.#conversation(frame.conv).prefix = frame.prefix;
         break;
