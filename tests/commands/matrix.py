@@ -1,8 +1,8 @@
 """The rights matrix as a table: for every command a line of it, and who may use it in the own channel and in another one.
 
-``u`` is muted there, ``m`` a member, ``o`` a moderator, ``w`` the owner, ``d`` an admin of the server; of the other channel, which is public,
-none of them is a member. In a private channel that one is not in nobody may anything, whoever it is, and who has not logged in may
-nothing anywhere: these columns are the same for all.
+``u`` is muted there, ``m`` a member, ``o`` a moderator, ``w`` the owner, ``d`` an admin of the server; of the other channel, which is
+public, none of them is a member. In a private channel that one is not in nobody may anything, whoever it is, and who has not logged in
+may nothing anywhere: these columns are the same for all.
 """
 
 import attrs
@@ -18,7 +18,7 @@ ROLES = {"u": "muted", "m": "member", "o": "moderator", "w": "owner", "d": "admi
 
 @attrs.frozen
 class Row:
-    """``line`` as typed in the place, {place} is its name; ``inside`` False: typed outside of any channel. ``own`` and ``other``: who may."""
+    """``line`` as typed in the place, {place} is its name; ``inside`` False: outside of any channel. ``own`` and ``other``: who may."""
 
     line: str
     own: str

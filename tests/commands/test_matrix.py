@@ -83,7 +83,8 @@ class World:
         question = self.ask_something(place) if known and "{question}" in row.line else None
         text = row.line.format(place=place, report=self.reports.get(place, 3), question=question.id if question else "q0")
         self.count += 1
-        request = m.Command(id=self.count, cid=f"c{self.count}" if self.count % 2 else None, text=text, channel=place if row.inside else None)
+        cid = f"c{self.count}" if self.count % 2 else None
+        request = m.Command(id=self.count, cid=cid, text=text, channel=place if row.inside else None)
         house.decide(line, request)
         tasks, house.tasks = house.tasks, []
         for session, run in tasks:
@@ -98,7 +99,7 @@ class World:
         else:  # allowed; whether it comes to something is another matter
             house.desk.actions.clear()
             house.desk.noted_commands.clear()
-            house.desk.fresh_cids.discard((line.account, request.cid))
+            house.desk.fresh_cids.discard((line.account, cid))
             house.load()
         if question is not None:
             house.desk.questions.close(question, "ended")
