@@ -67,7 +67,7 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
             notices.json_bytes(name),
             page.epoch.encode(),
             b",".join(rows),
-            min(1, page.last_seq),
+            page.first_seq,
             page.last_seq,
             b"true" if more else b"false",
         )
@@ -212,4 +212,5 @@ async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
         conn.put(_encode(conn, name, page.epoch, row))
         next_seq = row.seq + 1
     conn.services.flush()
-    return next_seq
+    kept_from: int = page.first_seq  # what a retention took away is not waited for
+    return max(next_seq, min(kept_from, head + 1))

@@ -363,3 +363,17 @@ async def test_one_session_of_the_account_is_ended_by_another(house):
         (ok,) = await wire.ask({"type": "logout", "id": 21, "session": house.ann.session})
         assert ok["type"] == "ok", "one's own is a plain logout"
         assert (await wire.hear("closing"))[-1]["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize("below", [3, 6], ids=["some of it is gone", "all of it is gone"])
+async def test_what_a_retention_took_away_is_not_waited_for(house, below):
+    for n in range(5):
+        say(house, house.bob, f"text {n}")
+    token = gone(house, house.ann)
+    house.writer.trim(house.state.room("lobby").id, below)
+    house.router.by_conv[house.state.room("lobby").id].ring = None  # as after a restart
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
+        assert seqs(await wire.hear("resumed")) == list(range(below, 6))
+        page = (await wire.ask({"type": "history", "id": 5, "conv": "#lobby", "after": 0, "limit": 10}))[-1]
+        assert (page["first_seq"], page["last_seq"], page["more"]) == (below, 5, False)

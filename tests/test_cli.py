@@ -22,6 +22,7 @@ COMMANDS = (
     *("user list", "user add", "user passwd", "user suspend", "user unsuspend", "user role", "user sessions", "user forget"),
     *("ban list", "ban add", "ban remove", "channel list", "channel show", "channel delete", "say", "broadcast"),
     *("invite list", "invite revoke", "backup", "restore", "cert show", "cert generate", "cert import"),
+    *("export", "search", "retention"),
     *("serve", "start", "stop", "restart", "reload", "status", "invite", "audit verify"),
     *("prove", "bench", "log-level", "doctor"),
     *("logs", "systemd"),

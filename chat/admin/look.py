@@ -5,19 +5,20 @@ times in milliseconds since 1970; people and channels have their names.
 """
 
 import contextlib
-import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+import attrs
 
 from chat.admin.client import Refused
 from chat.config import Config
 from chat.errors import ChatError
 from chat.protocol import names
+from chat.store import retention
 from chat.store.migrate import newest, version_of
 from chat.store.sqlite_files import APPLICATION_ID, connect
-from chat.store.sqlite_upkeep import RETENTION
 
 BUSY_S: Final = 5.0
 Row = dict[str, Any]
@@ -157,12 +158,19 @@ def invites(db: sqlite3.Connection) -> list[Row]:
     ).fetchall()
 
 
-# ---------------------------------------------------------------- the server's retention
+# ---------------------------------------------------------------- how long it is kept
 
 
-def server_retention(db: sqlite3.Connection) -> Row:
-    found = db.execute("SELECT value FROM settings WHERE key = ?", (RETENTION,)).fetchone()
-    if found is None:
-        return {"keep_ms": None, "keep_bytes": None}
-    kept: Row = json.loads(found["value"])
-    return kept
+def retentions(db: sqlite3.Connection) -> list[Row]:
+    """The server's, then of the channels that have their own."""
+    rows = db.execute(
+        "SELECT '#' || name AS name, retain_ms AS keep_ms, retain_bytes AS keep_bytes FROM conversations"
+        " WHERE retain_ms IS NOT NULL OR retain_bytes IS NOT NULL ORDER BY canonical"
+    ).fetchall()
+    general = retention.of_server(db)
+    return [{"name": "server", "keep_ms": general.ms, "keep_bytes": general.bytes}, *rows]
+
+
+def due(db: sqlite3.Connection, instead: Mapping[int | None, retention.Keep]) -> list[Row]:
+    """What would go now if *instead* were set."""
+    return [attrs.asdict(cut) for cut in retention.cuts(db, int(time.time() * 1000), instead)]

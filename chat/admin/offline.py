@@ -16,6 +16,7 @@ from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, StoreRefused, Writer
+from chat.store.retention import Cut
 from chat.store.sqlite import SqliteStore, open_sqlite
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ class Shut:
             return await trio.to_thread.run_sync(step, self._store.writer)
         except CommitFailed as failed:
             raise ChatError(failed.code, failed.message) from failed
+
+    async def cuts(self) -> list[Cut]:
+        return await self._store.cuts(time.time_ns() // 1_000_000)
 
 
 def run(

@@ -29,6 +29,7 @@ from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms.state import State
 from chat.store.base import Writer
+from chat.store.retention import Cut
 
 Decide = Callable[[State, int], Sequence[fx.Effect]]  # the state and the time (milliseconds since 1970) at the decision
 Run = Callable[..., Awaitable[Any]]
@@ -55,6 +56,10 @@ class House(Protocol):
 
     async def write(self, step: Callable[[Writer], T]) -> T:
         """One short step of the store's writer, in its thread. *Raises* ChatError storage_unavailable, storage_full."""
+        ...
+
+    async def cuts(self) -> list[Cut]:
+        """What the retention says is to go now. *Raises* ChatError storage_unavailable."""
         ...
 
 

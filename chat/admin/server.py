@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -20,6 +21,7 @@ from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, Writer
+from chat.store.retention import Cut
 
 log = get_logger("chat.admin")
 T = TypeVar("T")
@@ -67,6 +69,10 @@ class Open:
             return cast(T, await self._daemon.parts.committer.ask(step))
         except CommitFailed as failed:
             raise ChatError(failed.code, failed.message) from failed
+
+
+    async def cuts(self) -> list[Cut]:
+        return cast("list[Cut]", await self._daemon.parts.store.cuts(time.time_ns() // 1_000_000))
 
 
 @attrs.define(eq=False)

@@ -23,6 +23,7 @@ GROUPS: Final = """
     data
     doctor
     prove
+    retention
     seeing
     server
     users

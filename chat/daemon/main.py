@@ -34,6 +34,7 @@ from chat.daemon.course import Course
 from chat.daemon.doors import open_doors
 from chat.daemon.parts import MessageLogs, Parts
 from chat.daemon.reload import Reloader
+from chat.daemon.retaining import retain
 from chat.daemon.ticker import feed_watchdog, tick
 from chat.log import get_logger
 from chat.metrics import server as metrics
@@ -132,6 +133,7 @@ async def _serve(course: Course, store: SqliteStore, on_ready: Callable[[ReadyIn
                         )
                         await doors.start(admin.serve, Daemon(parts=parts, course=course), connections)
                         doors.start_soon(tick, parts)
+                        doors.start_soon(retain, parts)
                         gc.collect()
                         gc.freeze()  # what is here now stays: the collector need not look at it again
                         on_ready(ready_info(config, sockets, parts.manager.desk.state, first))

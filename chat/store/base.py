@@ -143,6 +143,7 @@ class Page:
     rows: list[HistoryRow]
     last_seq: int  # of the whole conversation
     more: bool
+    first_seq: int = 0  # of what is kept of it; 0: nothing was ever said
 
 
 class Writer(Protocol):

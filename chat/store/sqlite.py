@@ -19,6 +19,7 @@ from chat.rooms.audit import Entry
 from chat.rooms.effects import Conversation
 from chat.store import sqlite_audit, sqlite_commands, sqlite_read, sqlite_rules, sqlite_sanctions
 from chat.store.base import Credentials, KnownCid, Page, ReportRow, Seen, SessionRow
+from chat.store.retention import Cut, cuts
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, lock_folder, place_of, prepare
 
@@ -119,6 +120,10 @@ class SqliteStore:
 
     async def last_messages(self, conv: int, limit: int) -> list[int]:
         return await self._ask(lambda db: sqlite_commands.last_messages(db, conv, limit))
+
+    async def cuts(self, now_ms: int) -> list[Cut]:
+        """See `chat.store.retention`. It may take a while: it has a thread of the readers' as long."""
+        return await self._ask(lambda db: cuts(db, now_ms))
 
     async def server_id(self) -> str:
         """Made with the database, the same for ever."""

@@ -156,6 +156,7 @@ def pair(db: sqlite3.Connection, viewer: int, peer: int) -> Conversation | None:
 
 
 _HEAD = "SELECT epoch, last_seq FROM conversations WHERE id = ?"
+_FIRST = "SELECT seq FROM records WHERE conv = ? ORDER BY seq LIMIT 1"
 _PAGE_FIELDS = "json_array(seq, ts, kind, author, body, reply_to, cid)"
 _RUNNING = """sum(length(CAST(body AS BLOB))) OVER (ORDER BY seq {0} ROWS UNBOUNDED PRECEDING) AS bytes,
     row_number() OVER (ORDER BY seq {0}) AS n"""
@@ -176,6 +177,7 @@ def history(db: sqlite3.Connection, conv: int, after: int | None, before: int | 
         sql = _PAGE_DOWN if after is None else _PAGE_UP
         bounds = (-1 if after is None else after, _LAST if before is None else before)
         found, candidates = db.execute(sql, (conv, *bounds, max(1, limit), max_bytes)).fetchone()
+        first = db.execute(_FIRST, (conv,)).fetchone()
     finally:
         db.execute("COMMIT")
     rows = [
@@ -190,7 +192,8 @@ def history(db: sqlite3.Connection, conv: int, after: int | None, before: int | 
         )
         for seq, ts, kind, author, body, reply_to, cid in sorted(_decode(found), key=_by_seq)
     ]
-    return Page(epoch=head[0], rows=rows, last_seq=head[1], more=candidates > len(rows))
+    first_seq = first[0] if first is not None else head[1] and head[1] + 1
+    return Page(epoch=head[0], rows=rows, last_seq=head[1], more=candidates > len(rows), first_seq=first_seq)
 
 
 def _by_seq(row: list[Any]) -> int:
