@@ -52,7 +52,7 @@ def line(record: Row, *, conv: bool) -> str:
     where = f"{record['conv']} " if conv and "conv" in record and "ts" in record else ""
     at = f"{when(record['ts'])} " if "ts" in record else ""
     said = f"{record['from']}: {record['text'] or '(deleted)'}" if record["type"] == "message" else _told(record)
-    return at + clean(where + said).replace("\n", "\n    ")
+    return at + clean(where + said, lines=True).replace("\n", "\n    ")
 
 
 def _told(record: Row) -> str:
