@@ -92,7 +92,7 @@ class _Dog:
                 if name:
                     log.warning("command_blocks", command=name, where=where, seconds=round(time.monotonic() - asked_s, 1))
         seconds = time.monotonic() - asked_s
-        log.warning("loop_was_held_up", command=name, where=where, seconds=round(seconds, 1))
+        (log.warning if name else log.info)("loop_was_held_up", command=name, where=where, seconds=round(seconds, 1))
         if name:
             self._token.run_sync_soon(partial(self._watched.held_up, name, seconds, where))
 

@@ -16,6 +16,7 @@ However the waiting ends, the question is over: nobody sees a form that leads no
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from chat.rooms.state import Account, Room
 CHOICES_MAX: Final = 25
 CHOICE_CHARACTERS: Final = 100
 QUESTION_CHARACTERS: Final = 2000
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # no text on the wire has them
 _CODES: Final = {"timeout": "timeout", "target_gone": "not_found", "channel_gone": "removed", "cancelled": "removed"}
 _TEXTS: Final = {
     "timeout": "nobody answered in time",
@@ -129,8 +131,7 @@ def _checked(text: str) -> str:
         raise ValueError("a question has a text")
     if len(text) > QUESTION_CHARACTERS:
         raise ChatError("bad_request", f"a question has at most {QUESTION_CHARACTERS} characters, this one has {len(text)}")
-    text.encode()  # half of a surrogate pair is no text
-    return "".join(char for char in text if char >= " " or char in "\n\t")
+    return _CONTROL.sub("", text)
 
 
 def _offered(choices: Iterable[Any] | None) -> dict[str, Any] | None:
@@ -144,10 +145,9 @@ def _offered(choices: Iterable[Any] | None) -> dict[str, Any] | None:
 
 
 def _shown(choice: Any) -> str:
-    shown = " ".join(str(choice).split())
+    shown = _CONTROL.sub("", " ".join(str(choice).split()))
     if not 0 < len(shown) <= CHOICE_CHARACTERS:
         raise ValueError(f"a choice has 1 to {CHOICE_CHARACTERS} characters: {shown[:CHOICE_CHARACTERS]!r}")
-    shown.encode()
     return shown
 
 

@@ -17,6 +17,7 @@ People are told through the router, in order, by notices that always pass; `show
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from chat.rooms.rule_effects import PutIgnore
 from chat.rooms.runs import Noted, Question, Run
 from chat.rooms.state import Account, State
 
+RUNS_MAX: Final = 128  # commands of one person that may be at work at once
 OPEN_MAX: Final = 16  # questions that one person's commands may have open at once
 ASKED_MAX: Final = 32  # questions that may wait for one person
 ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # of ids, which people type: nothing that looks like something else
@@ -59,6 +61,7 @@ class Questions:
         self.usual_s: Final = usual_s  # the timeout of a question that does not say
         self.runs: Final[dict[Run, None]] = {}  # in the order of their start
         self.noted: Final[dict[str, Noted]] = {}  # the latest last
+        self._at_work: Final = Counter[int]()  # account → runs
         self._by_id: Final[dict[str, Question]] = {}
         self._by: Final[dict[Hashable, dict[Question, None]]] = {}
         self.live = False
@@ -78,14 +81,22 @@ class Questions:
     # ------------------------------------------------------------ runs
 
     def start(self, run: Run) -> None:
+        """*Raises* ChatError busy where too many of the person's commands are at work."""
+        if self._at_work[run.account] >= RUNS_MAX:
+            raise ChatError("busy", f"{RUNS_MAX} of your commands are at work; wait until one is done", retry_after=5)
+        self._at_work[run.account] += 1
         self.runs[run] = None
         self.live = True
 
     def finish(self, run: Run) -> None:
         """It is over, whichever way. What it still asks is asked for nobody."""
-        self.runs.pop(run, None)
         for question in list(run.open):
             self.close(question, "ended")
+        if run in self.runs:
+            del self.runs[run]
+            self._at_work[run.account] -= 1
+            if not self._at_work[run.account]:
+                del self._at_work[run.account]
         self.live = bool(self.runs)
 
     def end_commands(self, names: Collection[str], error: ChatError, *, room: int | None = None) -> None:

@@ -189,7 +189,7 @@ def _run(desk: Desk, link: it.Connection, asked: Asked) -> None:
 
 
 def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> None:
-    """Run it in a task of its session's. *Raises* ChatError unauthorized."""
+    """Run it in a task of its session's. *Raises* ChatError unauthorized, busy."""
     session = desk.sessions.get(link.session)
     if session is None:
         raise ChatError("unauthorized", "this session has ended")
@@ -203,10 +203,10 @@ def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> No
         member=room is not None and link.account in room.members,
         since=desk.clock.now(),
     )
+    desk.questions.start(run)
     calling = Calling(asked=asked, run=run, waiting=[(link, asked.id)])
     if calling.key is not None:
         desk.calling[calling.key] = calling
-    desk.questions.start(run)
     link.command_started()
 
     async def task() -> None:

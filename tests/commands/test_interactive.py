@@ -549,3 +549,98 @@ async def test_a_command_may_ask_again():
         assert HEARD == ["cancelled"]
         await talk.answer(ann, talk.only(ann), "yes")
         assert "yes" in talk.reply(ann, id)["text"]
+
+
+# ---------------------------------------------------------------- questions that make no sense
+
+
+@command
+async def odd(ctx: Context, what: str) -> str:
+    """Ask in a way that is refused."""
+    how = {
+        "no-text": {"text": "  "},
+        "long": {"text": "x" * 3000},
+        "no-choice": {"choices": []},
+        "choices": {"choices": range(100)},
+        "long-choice": {"choices": ["x" * 200]},
+        "timeout": {"timeout": 0},
+        "never": {"timeout": float("inf")},
+        "how-many": {"how_many": 0},
+        "parse": {"parse": trio.sleep},
+        "of": {"of": "bob"},
+    }[what]
+    return str(await ctx.ask(**{"text": "?", **how}))
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("no-text", "internal_error"),
+        ("long", "bad_request"),
+        ("no-choice", "internal_error"),
+        ("choices", "internal_error"),
+        ("long-choice", "internal_error"),
+        ("timeout", "internal_error"),
+        ("never", "internal_error"),
+        ("how-many", "internal_error"),
+        ("parse", "internal_error"),
+        ("of", "internal_error"),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_never_asked(what, code):
+    async with talking(odd) as talk:
+        ann = talk.person("ann")
+        id = await talk.call(ann, f"odd {what}")
+        assert talk.reply(ann, id)["code"] == code
+        assert not talk.asked(ann)
+
+
+@command
+async def picky(ctx: Context) -> str:
+    """Judge what is answered, with a bug in it."""
+
+    def judge(text):
+        if text == "bug":
+            raise KeyError("hunter2")
+        if text == "exit":
+            raise SystemExit(1)
+        if text == "no":
+            raise ValueError("not that one")
+        return text.upper()
+
+    return str(await ctx.ask("And\x07 now\x9b?", parse=judge, choices=["bug", "exit", "no", " y\u0085es "], timeout=FOR_EVER))
+
+
+async def test_a_bug_in_the_judging_is_told_to_who_answered_and_the_question_stays():
+    async with talking(picky) as talk:
+        ann = talk.person("ann")
+        id = await talk.call(ann, "picky")
+        (question,) = talk.asked(ann).values()
+        assert question["text"] == "And now?", "nothing that moves a cursor"
+        assert question["choices"] == ["bug", "exit", "no", "y es"]
+        for text in ("bug", "exit"):
+            answer = await talk.answer(ann, question["question"], text)
+            assert answer["code"] == "internal_error"
+            assert "hunter2" not in answer["message"]
+        assert (await talk.answer(ann, question["question"], "no"))["message"] == "not that one"
+        assert (await talk.answer(ann, question["question"], "perhaps"))["message"] == "answer one of these: bug, exit, no, y es"
+        await talk.answer(ann, question["question"], "Y ES")
+        assert talk.reply(ann, id)["text"] == "Y ES"
+
+
+@command
+def hasty(ctx: Context) -> str:
+    """Ask without being able to wait."""
+    coroutine = ctx.ask("?")
+    try:
+        coroutine.send(None)
+    finally:
+        coroutine.close()
+    return ""
+
+
+async def test_a_command_that_cannot_wait_cannot_ask():
+    async with talking(hasty) as talk:
+        ann = talk.person("ann")
+        id = await talk.call(ann, "hasty")
+        assert talk.reply(ann, id)["code"] == "internal_error"

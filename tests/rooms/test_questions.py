@@ -8,7 +8,7 @@ import pytest
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
-from chat.rooms.questions import ASKED_MAX, OPEN_MAX, Questions
+from chat.rooms.questions import ASKED_MAX, OPEN_MAX, RUNS_MAX, Questions
 from chat.rooms.runs import Noted, Run
 from chat.rooms.state import Account, Room, State
 
@@ -141,6 +141,19 @@ def test_one_person_has_so_many_questions_open_and_no_more(floor):
         floor.ask(floor.run(), account=EVE)
     assert refused.value.code == "busy"
     floor.ask(floor.run(account=EVE), account=BOB)
+
+
+def test_so_many_commands_of_one_person_are_at_work_and_no_more(floor):
+    runs = [floor.run() for _ in range(RUNS_MAX)]
+    with pytest.raises(ChatError) as refused:
+        floor.run()
+    assert refused.value.code == "busy"
+    floor.run(BOB)
+    floor.questions.finish(runs[0])
+    floor.questions.finish(runs[0])
+    floor.run()
+    with pytest.raises(ChatError):
+        floor.run()
 
 
 def test_one_person_is_asked_so_much_and_no_more(floor):
