@@ -121,6 +121,10 @@ def _line(ctx: Context, room: Room) -> str:
         marks.append("you too")
     if room.private:
         marks.append("private")
+    if room.invite_only:
+        marks.append("by invitation")
+    if ctx.account.id in room.invited:
+        marks.append("you are invited")
     return f"{room.conv} ({', '.join(marks)})" + (f": {room.topic}" if room.topic else "")
 
 

@@ -22,6 +22,7 @@ from chat.protocol import messages as m
 from chat.rooms import logins
 from chat.rooms.audience import Hooks
 from chat.rooms.desk import Clock, Settings
+from chat.rooms.effects import Placed
 from chat.rooms.manager import Manager
 from chat.rooms.policy import RateLimits
 from chat.rooms.router import Router
@@ -108,7 +109,7 @@ class Parts:
             store=store,
             flush=flush.flush,
             limits=limits,
-            welcome=partial(welcome, config),
+            welcome=partial(welcome, config, manager),
             now=trio.current_time,
         )
         site = http.Site(files=http.load_static(PAGE), origins=origins(config), handler=partial(connection.serve, services))
@@ -147,7 +148,8 @@ def settings(config: Config) -> Settings:
     )
 
 
-def welcome(config: Config) -> m.Welcome:
+def welcome(config: Config, manager: Manager) -> m.Welcome:
+    """While the server is locked down, it says that nobody registers."""
     limits: Limits = config.limits
     return m.Welcome(
         protocol=1,
@@ -162,7 +164,7 @@ def welcome(config: Config) -> m.Welcome:
             "resume_window_s": limits.resume_window_s,
         },
         prefix=config.prefix,
-        registration=config.registration,
+        registration=config.registration if manager.desk.state.book.lockdown == "off" else "closed",
     )
 
 
@@ -183,6 +185,7 @@ class MessageLogs:
 
     def __init__(self, config: Config, parts: Parts) -> None:
         self._hooks = parts.hooks
+        self._desk = parts.manager.desk
         self._log: MessageLog | None = None
         self._open(config)
 
@@ -190,7 +193,13 @@ class MessageLogs:
         if config.log.messages:
             folder, keep = config.log_dir / "messages", config.log.rotate_keep
             self._log = MessageLog(folder, self._hooks.name_of, rotate_bytes=config.log.rotate_bytes, rotate_keep=keep)
-            self._hooks.record = self._log.record
+            self._hooks.record = partial(self._record, self._log)
+
+    def _record(self, log: MessageLog, conv: str, item: Placed) -> None:
+        """What a channel does not keep is not logged either."""
+        room = self._desk.state.rooms.get(item.conv)
+        if room is None or room.history != "none":
+            log.record(conv, item)
 
     async def change(self, config: Config) -> None:
         """As *config* wants it now. *Waits* for the disk, at most `CLOSE_LOG_S`."""

@@ -82,7 +82,7 @@ class Reloader:
         desk.settings = settings(config)
         desk.rates.adjust(desk.settings.rates)
         services.limits = limits
-        services.welcome = lambda: welcome(config)
+        services.welcome = lambda: welcome(config, services.manager)
         services.guard.logins.adjust(wrong_per_min=limits.wrong_logins_per_min, exempt_loopback=limits.exempt_loopback)
         services.guard.registrations.adjust(per_h=limits.registrations_per_h, exempt_loopback=limits.exempt_loopback)
         parts.store.writer.min_free_bytes = config.storage.min_free_bytes
