@@ -68,7 +68,7 @@ class Cursor:
             self._append(thread, record)
         elif seq > thread.next:
             if not self.lagged:
-                self._fault(GAP, record, f"{self.device} was told {record.place} where {thread.next} was due")
+                self._fault(GAP, record, f"{self.device} was told {record.place} where {thread.next} was due", (record.conv, thread.next))
             self._fill(record.conv, thread)
             thread.ahead[seq] = record
         elif seq > thread.filled:
@@ -82,13 +82,14 @@ class Cursor:
         thread = self._thread(conv, epoch)
         if seq >= thread.next and not thread.filling:
             if not (new or self.lagged):
-                self.ledger.fault(GAP, f"{self.device} was never told {thread.next} of {conv}, whose last is {seq}")
+                self.ledger.fault(GAP, f"{self.device} was never told {thread.next} of {conv}, whose last is {seq}", (conv, thread.next))
             self._fill(conv, thread)
 
     def gap(self, conv: str, after: int, before: int) -> None:
         thread = self.threads[conv]
         if after != thread.next - 1 or before <= thread.next:
-            self.ledger.fault(GAP, f"{self.device} was told of a gap from {after} to {before} in {conv}, where {thread.next} was due")
+            what = f"{self.device} was told of a gap from {after} to {before} in {conv}, where {thread.next} was due"
+            self.ledger.fault(GAP, what, (conv, after))
         thread.told = before - 1
         self._fill(conv, thread)
 
@@ -97,7 +98,8 @@ class Cursor:
         thread = self.threads[conv]
         for record in records:
             if record.seq != thread.next:
-                self._fault(GAP, record, f"{self.device} read {record.place} in the history where {thread.next} was due")
+                what = f"{self.device} read {record.place} in the history where {thread.next} was due"
+                self._fault(GAP, record, what, (conv, thread.next))
                 return
             self._append(thread, record)
         thread.filled = thread.next - 1
@@ -119,7 +121,7 @@ class Cursor:
         thread = self._thread(conv, epoch)
         gone = thread.stream[last] if last < len(thread.stream) else None
         what = f"{self.device} had seen {len(thread.stream)} records of {conv}; the server says that there are {last}"
-        self.ledger.fault(LOST, what, self.ledger.said(gone) if gone else None)
+        self.ledger.fault(LOST, what, (self.ledger.said(gone) or (conv, gone.seq)) if gone else None)
 
     def _append(self, thread: Thread, record: Record) -> None:
         thread.stream.append(self.ledger.one(record))
@@ -139,5 +141,5 @@ class Cursor:
             thread.epoch = epoch
         return thread
 
-    def _fault(self, kind: str, record: Record, what: str) -> None:
-        self.ledger.fault(kind, what, self.ledger.said(record))
+    def _fault(self, kind: str, record: Record, what: str, about: tuple[str, int] | None = None) -> None:
+        self.ledger.fault(kind, what, about or self.ledger.said(record) or (record.conv, record.seq))

@@ -16,7 +16,7 @@ import trio
 
 from chat.prove import trouble
 from chat.prove.cursor import Cursor
-from chat.prove.ledger import ALTERED, DOUBLED, LOST, Ledger, Place, Record, Text, conv_key, record_of
+from chat.prove.ledger import ALTERED, DOUBLED, LOST, ORDER, Ledger, Place, Record, Text, conv_key, record_of
 from chat.prove.proxy import Proxy
 from chat.prove.scratch import Scratch
 from chat.prove.wires import ENDED, Frame, Wire, open_wire
@@ -88,6 +88,7 @@ class Device:
         self._wake = trio.Event()
         self._ending = False
         self._deaf = False  # for some time of this connection
+        self._acked_number = 0  # of its texts, the latest that was acknowledged on this connection
         self._told_off = False  # the server said `closing`
         self._ear = trio.Event()
         self._away_until = 0.0
@@ -231,6 +232,7 @@ class Device:
         self._wire, self._scope, self._due, self._wake = wire, trio.CancelScope(), [], trio.Event()
         self._ending = self._told_off = False
         self._deaf = not self._ear.is_set()
+        self._acked_number = 0
         self._asked.clear()
         try:
             with self._scope:
@@ -378,6 +380,10 @@ class Device:
         self._settle(cid)
         if self.other is not None:
             self.other._settle(cid)
+        if not dup and text.device == self.name and not text.loose:
+            if text.number < self._acked_number:
+                self._ledger.fault(ORDER, f"{self.name} has the ack of {cid} behind that of a later text", text)
+            self._acked_number = text.number
         if not dup:
             self.cursor.take(Record(*place, "message", self.person, text.body, ()))
         self._world.changed()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chat.prove.device import PASSWORD
-from chat.prove.ledger import ALTERED, LOST, Ledger, Record, conv_key, record_of
+from chat.prove.ledger import ALTERED, DOUBLED, LOST, Ledger, Record, conv_key, record_of
 from chat.prove.wires import Frame, Wire, open_wire
 
 PAGE = 500
@@ -92,8 +92,13 @@ def _check_cids(ledger: Ledger, db: sqlite3.Connection, names: dict[int, str], c
     rows = db.execute("SELECT account, cid, conv, epoch, seq FROM cids WHERE seq IS NOT NULL")
     known = {(names[account], cid): (convs.get(conv), epoch, seq) for account, cid, conv, epoch, seq in rows}
     for key, text in ledger.texts.items():
-        if text.ack is not None and known.get(key) != text.ack[:3]:
-            ledger.fault(LOST, f"{text.cid} was acknowledged, and the database has {known.get(key, 'nothing')} for its cid", text)
+        if text.ack is None:
+            continue
+        if key not in known:
+            ledger.fault(LOST, f"{text.cid} was acknowledged, and the database does not know its cid", text)
+        elif known[key] != text.ack[:3]:
+            conv, _, seq = known[key]
+            ledger.fault(DOUBLED, f"{text.cid} was acknowledged as {text.ack}, and the database has number {seq} of {conv} for it", text)
 
 
 def last_words(log: Path) -> str:

@@ -99,11 +99,13 @@ class Text:
 
 @attrs.frozen
 class Violation:
-    """``story``: further lines that explain it."""
+    """``about``: the text, or the place (conversation, number), that it is about. ``story``: further lines that explain it, told in the
+    end, when everything is known."""
 
     kind: str
     at_s: float
     what: str
+    about: "Text | tuple[str, int] | None" = None
     story: tuple[str, ...] = ()
 
 
@@ -123,10 +125,10 @@ class Ledger:
     _known: dict[Record, Record] = attrs.Factory(dict)
     _numbers: Counter[str] = attrs.Factory(Counter)
 
-    def fault(self, kind: str, what: str, text: Text | None = None) -> None:
+    def fault(self, kind: str, what: str, about: Text | tuple[str, int] | None = None) -> None:
         self.faults[kind] += 1
         if len(self.violations) < KEPT:
-            self.violations.append(Violation(kind, self.now_s, what, tuple(self._story(text)) if text else ()))
+            self.violations.append(Violation(kind, self.now_s, what, about))
 
     def one(self, record: Record) -> Record:
         """The same object for equal records, so that many streams of a long run fit into memory."""
@@ -190,11 +192,11 @@ class Ledger:
         for record in told:
             row = stored.pop(record.seq, None)
             if row is None:
-                self.fault(LOST, f"{record.place} was read over the wire, and is not in the database")
+                self.fault(LOST, f"{record.place} was read over the wire, and is not in the database", (conv, record.seq))
             elif record.type == "message" and row != (record.ts, record.type, record.author, record.text):
-                self.fault(ALTERED, f"{record.place} is another one in the database")
+                self.fault(ALTERED, f"{record.place} is another one in the database", (conv, record.seq))
         for seq in stored:
-            self.fault(GAP, f"number {seq} of {conv} is in the database, and not in the history that is told")
+            self.fault(GAP, f"number {seq} of {conv} is in the database, and not in the history that is told", (conv, seq))
 
     # ------------------------------------------------------------ the verdict
 
@@ -220,11 +222,11 @@ class Ledger:
             due = 1 if before is None else before.seq + 1
             if record.seq > due:
                 missing = f"number {due} is" if record.seq == due + 1 else f"numbers {due} to {record.seq - 1} are"
-                self.fault(GAP, f"{missing} missing in the history of {conv}", self._near(conv, due))
+                self.fault(GAP, f"{missing} missing in the history of {conv}", (conv, due))
             elif record.seq < due:
-                self.fault(ORDER, f"the history of {conv} has {record.seq} behind {due - 1}")
+                self.fault(ORDER, f"the history of {conv} has {record.seq} behind {due - 1}", (conv, record.seq))
             if before is not None and record.ts < before.ts:
-                self.fault(ORDER, f"the time of {conv} goes back at {record.seq}")
+                self.fault(ORDER, f"the time of {conv} goes back at {record.seq}", (conv, record.seq))
             if before is not None and record.epoch != before.epoch:
                 self.fault(ALTERED, f"{conv} has two epochs in one history")
             before = record
@@ -271,7 +273,7 @@ class Ledger:
             return
         at = _first_difference(stream, history)
         if at == len(stream):
-            self.fault(GAP, f"{device} never got {history[at].place} (and {len(history) - at - 1} more)", self.said(history[at]))
+            self.fault(GAP, f"{device} never got {history[at].place} (and {len(history) - at - 1} more)", (conv, history[at].seq))
         elif at == len(history):
             self.fault(LOST, f"{device} saw {stream[at].place}, which is not in the history", self.said(stream[at]))
         else:
@@ -281,17 +283,30 @@ class Ledger:
     # ------------------------------------------------------------ the explanation
 
     def worst(self) -> Violation | None:
-        """The first one of the gravest kind, rather one whose story is known."""
-        return min(
-            self.violations, key=lambda v: (FAULTS.index(v.kind), not v.story, self.violations.index(v)), default=None
-        )
+        """The first one of the gravest kind, rather one that is about something, with its story."""
+        ranked = sorted(self.violations, key=lambda v: (FAULTS.index(v.kind), v.about is None))  # stable: the first comes first
+        if not ranked:
+            return None
+        return attrs.evolve(ranked[0], about=None, story=tuple(self._story_of(ranked[0].about)))
 
     def said(self, record: Record) -> Text | None:
         return self.texts.get((record.author, record.text.partition(" ")[0])) if record.type == "message" else None
 
-    def _near(self, conv: str, seq: int) -> Text | None:
-        """What was acknowledged at that place."""
-        return next((text for text in self.texts.values() if text.ack and text.ack.conv == conv and text.ack.seq == seq), None)
+    def _story_of(self, about: Text | tuple[str, int] | None) -> list[str]:
+        if about is None or isinstance(about, Text):
+            return self._story(about) if about is not None else []
+        conv, seq = about
+        for text in self.texts.values():
+            if text.ack is not None and text.ack.conv == conv and text.ack.seq == seq:
+                return self._story(text)
+        saw = {device: stream for (device, where), stream in self.streams.items() if where == conv}
+        found = {device: record for device, stream in saw.items() for record in stream if record.seq == seq}
+        kept = next((record for record in self.histories.get(conv, ()) if record.seq == seq), None)
+        return [
+            f"number {seq} of {conv} was never acknowledged to anybody; the history has {kept or 'nothing'} there",
+            *(f"{device} saw {record}" for device, record in sorted(found.items())),
+            *([f"not seen by {', '.join(sorted(saw.keys() - found.keys()))}"] if saw.keys() - found.keys() else []),
+        ]
 
     def _story(self, text: Text) -> list[str]:
         lines = [f'{text.cid} is the text "{_short(text.body)}" of {text.device} to {text.conv}, first sent at {text.at_s:.2f} s']

@@ -84,6 +84,7 @@ class Report:
     dups: int = 0
     rate_limited: int = 0
     kills: int = 0
+    drains: int = 0
     in_flight: list[int] = attrs.Factory(list)  # texts without an ack, at each kill of the storm
     orphans: int = 0
     resumes: int = 0
@@ -247,11 +248,16 @@ class Run:
                     if device.live:
                         device.salvo(kill.texts)
                 await trio.sleep(max(SOON_S, kill.delay_s / 2**attempt))
+                if kill.gently:
+                    break
                 if await self._freeze() >= BUSY:
                     break
                 self.server.thaw()
-            self.in_flight.append(self._unanswered())
-            await self._kill()
+            if kill.gently:
+                await self._drain()
+            else:
+                self.in_flight.append(self._unanswered())
+                await self._kill()
             await self._start_again()
 
     async def _kill(self) -> None:
@@ -261,6 +267,16 @@ class Run:
         await self.server.kill()
         self.now_s()
         self.ledger.happened(f"SIGKILL number {self.kills}, with {under_way} texts under way")
+        self.changed()
+
+    async def _drain(self) -> None:
+        """SIGTERM in the middle of it: what was received is answered, or comes again."""
+        self.counts["drains"] += 1
+        self.ledger.happened(f"SIGTERM, with {self._unanswered()} texts under way")
+        status = await self.server.stop()
+        self.now_s()
+        if status != 0:
+            self.ledger.fault(ALTERED, f"the server ended with status {status} after SIGTERM; 0 was expected")
         self.changed()
 
     async def _freeze(self) -> int:
@@ -360,6 +376,7 @@ class Run:
             dups=ledger.dups,
             rate_limited=ledger.refusals["rate_limited"],
             kills=self.kills,
+            drains=counts["drains"],
             in_flight=self.in_flight,
             orphans=ledger.orphans,
             resumes=counts["resumes"],

@@ -106,6 +106,8 @@ def page(report: Report, stream: TextIO = sys.stdout) -> str:
     paint = Paint(stream)
     ways = ", ".join(NAMES[kind] for kind in report.kinds)
     happened = [f"{n(report.kills):>7} {'time' if report.kills == 1 else 'times'} SIGKILL{_under_way(report)}"]
+    if report.drains:
+        happened.append(f"{n(report.drains):>7} {'time' if report.drains == 1 else 'times'} SIGTERM, and started again")
     happened += [f"{n(report.troubles.get(kind, 0)):>7} {_meaning(report, kind)}" for kind in trouble.MEANING if report.troubles.get(kind)]
     came = [
         (report.acks, f"acks, of {some(report.texts, 'text')}"),

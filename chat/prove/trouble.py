@@ -33,6 +33,7 @@ AMOUNT: Final = {  # seconds or texts, at least and at most
     FLOOD: (90, 160),
     REPEAT: (3, 15),
 }
+GENTLY: Final = 0.25  # of the ends of the server are by SIGTERM; the first is not
 PAUSE_S: Final = 2.2  # between two troubles of one device, on average
 
 
@@ -45,11 +46,12 @@ class Trouble:
 
 @attrs.frozen
 class Kill:
-    """Who talks says *texts* at once; the server dies *delay_s* later."""
+    """Who talks says *texts* at once; the server dies *delay_s* later. *gently*: by SIGTERM, so that it may drain."""
 
     at_s: float
     texts: int
     delay_s: float
+    gently: bool
 
 
 def troubles(draw: random.Random, seconds: float, weights: dict[str, float], *, tunnel: bool) -> list[Trouble]:
@@ -67,7 +69,10 @@ def troubles(draw: random.Random, seconds: float, weights: dict[str, float], *, 
 def kills(draw: random.Random, seconds: float, count: int) -> list[Kill]:
     """Spread over the run: one in each stretch of it, at a random moment."""
     stretch = seconds / (count + 1) if count else seconds
-    return [Kill(stretch * (n + draw.uniform(0.6, 1.2)), draw.randint(3, 8), draw.uniform(0, 0.02)) for n in range(count)]
+    return [
+        Kill(stretch * (n + draw.uniform(0.6, 1.2)), draw.randint(3, 8), draw.uniform(0, 0.02), n > 0 and draw.random() < GENTLY)
+        for n in range(count)
+    ]
 
 
 def fingerprint(schedule: Iterable[object]) -> str:

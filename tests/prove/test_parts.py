@@ -135,6 +135,8 @@ def test_kills_are_spread_over_the_run():
     times = [kill.at_s for kill in trouble.kills(random.Random(1), 60, 6)]
     assert times == sorted(times)
     assert 0 < times[0] < times[-1] < 60
+    assert {kill.gently for kill in trouble.kills(random.Random(1), 600, 60)} == {True, False}
+    assert not any(trouble.kills(random.Random(n), 5, 1)[0].gently for n in range(20))
 
 
 # ---------------------------------------------------------------- what is shown
@@ -150,7 +152,7 @@ def test_a_good_end():
 
 
 def test_a_bad_end_is_explained():
-    violation = Violation("lost", 1.5, "a-4 was acknowledged and is not in the history", ("seen by nobody",))
+    violation = Violation("lost", 1.5, "a-4 was acknowledged and is not in the history", None, ("seen by nobody",))
     faults = {"lost": 2, "doubled": 0, "out of order": 0, "gaps": 0, "altered": 1}
     page = show.page(Report(seed=7, faults=faults, violation=violation, others=2), io.StringIO())
     assert "lost 2, doubled 0, out of order 0, gaps 0, altered 1" in page
