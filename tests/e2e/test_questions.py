@@ -9,6 +9,7 @@ import trio
 
 from tests.e2e.guests import PASSWORD, Guest, errors_in_log, make_server
 from tests.e2e.server import ROOT
+from tests.web.terminal import Terminal
 
 PLUGIN = '''
 import time
@@ -261,3 +262,63 @@ async def test_the_console_in_a_pipe_answers(server, tmp_path):
     assert "? 1: ann asks (//number): The first?" in said
     assert "a whole number is expected, not 'many'" in complained
     assert "the sum is 42" in said
+
+
+async def test_the_terminal_keeps_several_apart_and_plain_lines_answer_only_when_told_to(server, tmp_path):
+    (tmp_path / "bob").mkdir()
+    ann, eve, bob = [await Guest.register(server, name) for name in ("ann", "eve", "bob")]
+    async with ann, eve, bob:
+        terminal = Terminal(f"127.0.0.1:{server.port}", "bob", PASSWORD, tmp_path / "bob")
+
+        async def sees(pattern):
+            return (await trio.to_thread.run_sync(terminal.sees, pattern))[0]
+
+        try:
+            await sees("account here")
+            terminal.types("yes")
+            await sees("you are bob")
+            await give(ann, "dare bob", "c1", 50)
+            await sees(r"\? 1: ann asks \(//dare\): Well\? \(yes / no\)  — 1\d\d s, /answer 1 TEXT")
+            await give(eve, "dare bob", "c1", 50)
+            await sees(r"\? 2: eve asks")
+            terminal.types("yes")
+            await eve.until(lambda message: message["type"] == "message" and message["text"] == "yes")  # said, not answered
+            terminal.types("/answer yes")
+            await sees("There are several questions: /answer N TEXT")
+            terminal.types("/answer 2 no")
+            assert (await eve.until(with_id(50)))["text"] == "bob says no"
+            terminal.types("/answering on")
+            await sees("Plain lines answer the newest question")
+            terminal.types("perhaps")
+            await sees("answer one of these: yes, no")
+            terminal.types("yes")
+            assert (await ann.until(with_id(50)))["text"] == "bob says yes"
+            terminal.types("nothing is asked now")
+            await ann.until(lambda message: message["type"] == "message" and message["text"] == "nothing is asked now")
+        finally:
+            terminal.close()
+
+
+async def test_the_terminal_forgets_what_is_not_asked_any_more(server, tmp_path):
+    (tmp_path / "bob").mkdir()
+    ann, bob = [await Guest.register(server, name) for name in ("ann", "bob")]
+    terminal = Terminal(f"127.0.0.1:{server.port}", "bob", PASSWORD, tmp_path / "bob")
+    try:
+        async with ann, bob:
+            await trio.to_thread.run_sync(terminal.sees, "account here")
+            terminal.types("yes")
+            await trio.to_thread.run_sync(terminal.sees, "you are bob")
+            await give(ann, "dare bob", "c1", 50)
+            await trio.to_thread.run_sync(terminal.sees, "1 to answer")
+            await server.kill()
+        await server.start()
+        async with await Guest.resume(server, ann.token) as ann:
+            await trio.to_thread.run_sync(terminal.shows, "●")
+            terminal.types("/answer yes")
+            await trio.to_thread.run_sync(terminal.sees, "Nobody asks anything")
+            await give(ann, "dare bob", "c2", 51)
+            await trio.to_thread.run_sync(terminal.sees, r"\? 1: ann asks")
+            terminal.types("/answer yes")
+            assert (await ann.until(with_id(51)))["text"] == "bob says yes"
+    finally:
+        terminal.close()
