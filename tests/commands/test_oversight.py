@@ -1,5 +1,6 @@
 """The moderation log as moderators read it, and //why."""
 
+from chat.protocol import messages as m
 from chat.rooms import refusals
 from tests.commands import moderated
 from tests.commands.moderated import logged, refused, told, told_later, wait
@@ -105,3 +106,22 @@ async def test_a_rule_of_the_channel_is_explained_with_who_made_it(house, root, 
     told(house, root, "lockdown members", None)
     assert "in force: this server is locked down" in await told_later(house, bob, "why", None)
     assert "(set by root 0 s ago)" in await told_later(house, bob, "why", None)
+
+
+async def test_what_happened_elsewhere_takes_no_place_in_a_moderators_page(house, root, mod, bob):
+    told(house, mod, "mute bob")
+    for _ in range(25):
+        told(house, root, "broadcast hello")
+    assert "mute bob in #lobby" in await told_later(house, mod, "audit")
+
+
+async def test_who_is_no_moderator_any_more_when_the_page_has_been_read_sees_nothing_of_that_channel(house, root, mod, ann, bob):
+    await told_later(house, ann, "create-channel garden")
+    await told_later(house, mod, "join-channel garden")
+    told(house, ann, "set-user-perm mod moderator", "garden")
+    told(house, mod, "mute bob 1h weeds", "garden")
+    mod.take()
+    house.ask(mod, m.Command(id=9, text="audit bob", channel="lobby"))
+    told(house, ann, "set-user-perm mod member", "garden")
+    (answer,) = [message for message in await house.finish(mod) if message.get("id") == 9]
+    assert (answer["type"], answer["data"]) == ("result", [])
