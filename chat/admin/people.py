@@ -7,6 +7,8 @@ from chat.admin.registry import Call, handler
 from chat.protocol import names
 from chat.rooms import administration as a
 from chat.rooms import decisions as d
+from chat.rooms import moderation
+from chat.rooms.sanctions import network_of
 
 ERASE_ROWS = 5000  # of one step: some ms of the writer's time
 
@@ -71,13 +73,25 @@ async def forget(call: Call, name: str, keep_texts: bool = False) -> dict[str, A
 
 
 @handler("ban.add", offline=True)
-async def ban(call: Call, name: str, reason: str | None = None) -> dict[str, Any]:
-    await call.house.decide(lambda state, now_ms: d.ban(state, a.SHELL, a.find_person(state, name), reason, now_ms))
-    return {"user": call.house.state.find_account(name).name}
+async def ban(call: Call, name: str, reason: str | None = None, for_ms: int | None = None) -> dict[str, Any]:
+    """*name*: a person, an address or a network; ``@`` says that it is a person. *for_ms* None: until it is lifted."""
+    network = network_of(name)
+
+    def decide(state: Any, now_ms: int) -> Any:
+        until_ms = now_ms + for_ms if for_ms is not None else None
+        if network is not None:
+            return moderation.ban_address(state, a.SHELL, network, reason, now_ms, until_ms)
+        return d.ban(state, a.SHELL, a.find_person(state, name), reason, now_ms, until_ms)
+
+    await call.house.decide(decide)
+    return {"user": str(network) if network is not None else call.house.state.find_account(name).name}
 
 
 @handler("ban.remove", offline=True)
 async def unban(call: Call, name: str) -> dict[str, Any]:
+    if (network := network_of(name)) is not None:
+        await call.house.decide(lambda state, _: moderation.unban_address(state, a.SHELL, network))
+        return {"user": str(network)}
     defaults = call.house.config.default_channels
     await call.house.decide(lambda state, now_ms: d.unban(state, a.SHELL, a.find_person(state, name), defaults, now_ms))
     return {"user": call.house.state.find_account(name).name}

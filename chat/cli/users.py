@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chat.cli.base import main, server_options
-from chat.cli.operator import done, json_option, listed, new_password, operate, refusing, sure, yes_option
+from chat.cli.operator import done, json_option, listed, new_password, operate, refusing, span, sure, yes_option
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -157,11 +157,13 @@ def list_bans(loaded: "Loaded", as_json: bool) -> None:
 @ban.command("add")
 @click.argument("name")
 @click.argument("reason", required=False)
+@click.option("--for", "for_ms", callback=span, metavar="TIME", help="How long, such as 7d or 12h; without it until it is lifted.")
 @json_option
 @server_options
-def add_ban(loaded: "Loaded", name: str, reason: str | None, as_json: bool) -> None:
-    """Ban NAME: out of every channel, every session ends, no login is let in."""
-    told = operate(loaded.config, "ban.add", name=name, reason=reason)
+def add_ban(loaded: "Loaded", name: str, reason: str | None, for_ms: int | None, as_json: bool) -> None:
+    """Ban NAME, a person: out of every channel, every session ends, no login is let in. Or an address or a network, such as
+    203.0.113.0/24: nobody but admins comes from there."""
+    told = operate(loaded.config, "ban.add", name=name, reason=reason, for_ms=for_ms)
     done(f"{told['user']} is banned; back: chat ban remove {told['user']}", told, as_json=as_json)
 
 
@@ -170,6 +172,6 @@ def add_ban(loaded: "Loaded", name: str, reason: str | None, as_json: bool) -> N
 @json_option
 @server_options
 def remove_ban(loaded: "Loaded", name: str, as_json: bool) -> None:
-    """Lift NAME's ban."""
+    """Lift the ban of NAME, a person, an address or a network."""
     told = operate(loaded.config, "ban.remove", name=name)
     done(f"{told['user']} may come back", told, as_json=as_json)

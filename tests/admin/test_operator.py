@@ -83,6 +83,12 @@ async def test_bans_and_invites(served, shell):
     assert (row["user"], row["by"], row["reason"]) == ("bob", "server", "spam")
     await shell("ban remove bob")
     assert (await shell("ban list")).stdout == "nobody is banned\n"
+    assert (await shell("ban add 203.0.113.7/24 --for 2h", "open proxy")).stdout.startswith("203.0.113.0/24 is banned")
+    assert "this machine itself" in await shell.refused("ban add 127.0.0.1")
+    (row,) = await shell.json("ban list")
+    assert (row["user"], row["reason"], row["until"] - row["since"]) == ("203.0.113.0/24", "open proxy", 7_200_000)
+    assert (await shell("ban remove 203.0.113.0/24")).returncode == 0
+    assert (await shell("ban list")).stdout == "nobody is banned\n"
     made = await shell.json("invite --uses 1 --expires 2d --role admin")
     assert made["lines"][0].endswith("/" + made["code"])
     async with await Guest.connect(served) as carol:
