@@ -4,10 +4,11 @@
 """
 
 from chat.client.calls import Disconnected
-from chat.client.client import Client, open_client
+from chat.client.client import Client
 from chat.client.delivery import Hidden, Missing
 from chat.client.dial import PinChanged, UnknownServer
 from chat.client.keeper import SessionLost
+from chat.client.opening import open_client
 from chat.client.servers import ClientStore
 from chat.client.target import Target, parse_target
 

@@ -11,13 +11,14 @@ never waits. The reader of `notices` may be slow, or absent: nothing else waits 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 import trio
 
-from chat.client.calls import Calls, single
+from chat.client.calls import Calls
+from chat.client.channels import Channels
 from chat.client.delivery import Delivery
 from chat.client.keeper import Credentials, SessionLost, keep_connected
 from chat.client.outbox import Item, new_cid
@@ -26,7 +27,7 @@ from chat.client.questions import OpenQuestions
 from chat.client.reconnect import Backoff, Status
 from chat.client.sending import Lanes, Sending, error_of
 from chat.client.servers import ClientStore, Slot
-from chat.client.target import Target, parse_target
+from chat.client.target import Target
 from chat.protocol import messages as m
 
 SAVE_EVERY_S: Final = 0.5
@@ -41,8 +42,7 @@ class Client:
         self.backoff = backoff
         self.welcome: m.Welcome | None = None
         self.user = ""
-        self.channels: dict[str, m.ChannelInfo] = {}  # those one is a member of, as far as told
-        self._prefixes: dict[str, str | None] = {}  # of channels that one is in or just joins
+        self.channels: Final = Channels()
         self.read_markers: dict[str, int] = {}  # conversation → seq up to which any session of the account has read
         self.questions = OpenQuestions()
         self.slot: Slot | None = None
@@ -263,8 +263,7 @@ class Client:
     def session_open(self, answer: Any, *, replayed: bool) -> None:
         """Token and session are on disk: from here on frames may go out."""
         self.user = answer.user
-        self.channels = {info.channel: info for info in answer.channels}
-        self._prefixes = {"#" + info.channel: info.prefix for info in answer.channels}
+        self.channels.opened(answer.channels)
         self.ignored = set(answer.ignored or ())
         self.read_markers = dict(answer.read or {})
         self._delivery.opened(answer.heads, complete=not replayed)
@@ -333,11 +332,10 @@ class Client:
             case m.HistoryReset():
                 self._delivery.reset(notice)
             case m.ChannelChanged():
-                self._prefixes[notice.conv] = notice.prefix
+                self.channels.changed(notice)
                 self._delivery.control(notice)
             case m.Removed():
-                self._prefixes.pop(notice.conv, None)
-                self.channels.pop(notice.conv.removeprefix("#"), None)
+                self.channels.left(notice.conv)
                 self._delivery.removed(notice)
             case m.Closing():
                 self.retry_after = notice.retry_after
@@ -375,7 +373,7 @@ class Client:
 
     def prefix_of(self, conv: str) -> str:
         """The command prefix in a conversation."""
-        return self._prefixes.get(conv) or self.prefix
+        return self.channels.prefix_of(conv) or self.prefix
 
     def _answered(self, answer: Any) -> None:
         if self._lanes is not None and self._lanes.answered(answer):
@@ -388,10 +386,9 @@ class Client:
         if isinstance(answer, m.Ok) and answer.conv is not None:
             if isinstance(call.message, m.Join) and answer.epoch is not None:
                 self._delivery.joined(answer.conv, answer.epoch, max(answer.seq or 0, answer.last_seq or 0))
-                name = answer.conv.removeprefix("#")
-                self.channels[name] = m.ChannelInfo(channel=name, topic=answer.topic or "", role=answer.role or "member")
+                self.channels.joined(answer.conv, answer)
             elif isinstance(call.message, m.Leave):
-                self.channels.pop(answer.conv.removeprefix("#"), None)
+                self.channels.left(answer.conv)
                 self._delivery.left(answer.conv)
         call.settle(answer)
 
@@ -399,8 +396,8 @@ class Client:
         for _, record in records:
             if isinstance(record, m.Message) and record.cid is not None and self._lanes is not None:
                 self._lanes.seen(record)
-            elif isinstance(record, m.Topic) and (info := self.channels.get(record.conv.removeprefix("#"))) is not None:
-                self.channels[info.channel] = m.ChannelInfo(channel=info.channel, topic=record.text, role=info.role, prefix=info.prefix)
+            elif isinstance(record, m.Topic):
+                self.channels.topic(record)
         return records
 
     # ------------------------------------------------------------ private
@@ -468,48 +465,3 @@ class Client:
                 with suppress(OSError):
                     self.slot.save_cursors(self._delivery.consumed_cursors)
             self.slot.close()
-
-
-@asynccontextmanager
-async def open_client(
-    target: Target | str,
-    *,
-    store: ClientStore,
-    account: str | None = None,
-    remember: bool = True,
-    backlog: int = 50,
-    backoff: Backoff | None = None,
-    trust: Callable[[Target, str, str | None], Awaitable[bool]] | None = None,
-    ask_password: Callable[[str], Awaitable[str | None]] | None = None,
-    on_status: Callable[[Status], None] | None = None,
-) -> AsyncIterator[Client]:
-    """Connect to *target* and keep connected, trying for as long as it takes; the body runs once a server answered.
-
-    With *account* a session of it that is kept on disk is resumed; without, or when there is none, `login` or `register`.
-    *trust* (target, fingerprint shown, pin known before) decides about a server that is new, or whose join line names another
-    key than the pin; without it such a server is refused. *ask_password* is asked when a session cannot be resumed.
-    *remember* False: start at the heads, and leave the cursors on disk alone.
-
-    *Raises* `UnknownServer`, `PinChanged`; ChatError where the server refuses the connection for good. *Waits* for the server.
-    """
-    parsed = parse_target(target) if isinstance(target, str) else target
-    limits = backoff or Backoff(most=2.0 if parsed.loopback else 20.0)
-    client = Client(parsed, store, remember=remember, backlog=backlog, backoff=limits)
-    client.trust = trust
-    client.ask_password = ask_password
-    client.on_status = on_status or client.on_status
-    clean = False
-    try:
-        async with trio.open_nursery() as nursery:
-            client.start(nursery, account)
-            await client.greeted.wait()
-            if client.ended is not None and not isinstance(client.ended, SessionLost):
-                nursery.cancel_scope.cancel()
-                raise client.ended
-            yield client
-            clean = True
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise single(group) from None
-    finally:
-        client.close(clean=clean)

@@ -7,7 +7,6 @@ with ``/`` is for the client itself (`chat.client.local`); anything else is said
 instead, while there is one: never by default, for a word that is meant for people must not become an answer.)
 """
 
-import math
 import os
 import random
 import re
@@ -19,28 +18,24 @@ from typing import Any, Final
 
 import trio
 
-from chat.client import local
+from chat.client import local, status_line
 from chat.client.calls import Disconnected
 from chat.client.clean import clean
 from chat.client.client import Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, start
 from chat.client.keeper import SessionLost
-from chat.client.outbox import Item
 from chat.client.reading import Reading
 from chat.client.reconnect import Status
 from chat.client.screen import PlainScreen, PromptScreen, Screen
 from chat.client.sending import Sending
-from chat.client.view import DIM, PRIVATE, WARN, Fragment, Line, day, folded, record_line, rule, told
+from chat.client.view import WARN, Line, day, folded, record_line, rule, told
 from chat.errors import ChatError
 from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
-WAIT: Final = re.compile(r"[;,]? ?wait [0-9.]+ s$")  # the server's own number: it is counted down here
 CONTEXT: Final = 15
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
-PENDING_SHOWN: Final = 4
-PENDING_AFTER_S: Final = 0.25  # most texts are stored before it; no need to flicker
 
 
 def run(target: str | None, *, name: str | None = None, color: str | None = None, plain: bool = False) -> int:
@@ -77,23 +72,23 @@ class Console:
             PlainScreen(where=lambda: True)
             if plain
             else PromptScreen(
-                prompt=self._prompt,
-                toolbar=self._toolbar,
+                prompt=lambda: status_line.prompt(self),
+                toolbar=lambda: status_line.toolbar(self),
                 completer=WordCompleter(self._words),
-                hidden=lambda: self._asking is not None,
+                hidden=lambda: self.asking is not None,
                 colored=not os.environ.get("NO_COLOR"),
             )
         )
         self.nursery: trio.Nursery
         self._running = False
-        self._status = Status(state="connecting")
+        self.status = Status(state="connecting")
         self._said = ""  # the last word about the connection
-        self._posted: dict[str, float] = {}  # cid → when
+        self.posted: dict[str, float] = {}  # cid → when
         self._day = ""
         self._cleared = ("", "", 0)  # the last message that was taken away: where, by whom, and the record's seq
         self._folded: tuple[str, str] | None = None  # the last line stands for what this person says there, whom one ignores
         self._shown: set[str] = set()  # conversations of which something was shown
-        self._asking: tuple[str, list[str | None], trio.Event] | None = None
+        self.asking: tuple[str, list[str | None], trio.Event] | None = None
         self._lost = False
         self._left_behind = 0
 
@@ -259,7 +254,7 @@ class Console:
             self._cleared = (conv, record.by, record.seq)
         if isinstance(record, m.Message):
             if record.cid is not None:
-                self._posted.pop(record.cid, None)
+                self.posted.pop(record.cid, None)
             if record.from_ not in self.people.get(conv, (record.from_,)):
                 self.people[conv].append(record.from_)
                 self.nursery.start_soon(self.refresh)
@@ -303,8 +298,8 @@ class Console:
     # ------------------------------------------------------------ what is typed
 
     async def _typed(self, line: str) -> None:
-        if self._asking is not None:
-            _, answer, event = self._asking
+        if self.asking is not None:
+            _, answer, event = self.asking
             answer.append(line)
             event.set()
             return
@@ -338,7 +333,7 @@ class Console:
             return
         except SessionLost:
             return
-        self._posted[sending.item.cid] = time.monotonic()
+        self.posted[sending.item.cid] = time.monotonic()
         self.nursery.start_soon(self._outcome, sending)
 
     async def _outcome(self, sending: Sending) -> None:
@@ -352,7 +347,7 @@ class Console:
         else:
             if isinstance(answer, m.Result):
                 self.show(told(answer.text, style=""))
-        self._posted.pop(sending.item.cid, None)
+        self.posted.pop(sending.item.cid, None)
         self.screen.refresh()
 
     async def _command_in_turn(self, text: str) -> None:
@@ -429,7 +424,7 @@ class Console:
     # ------------------------------------------------------------ the status
 
     def on_status(self, status: Status) -> None:
-        self._status = status
+        self.status = status
         if self._running and self.screen.interactive:
             if status.state == "online":
                 self.nursery.start_soon(self.refresh)
@@ -453,51 +448,12 @@ class Console:
             return None
         event, answer = trio.Event(), list[str | None]()
         self.complain("The session ended; your password opens another.")
-        self._asking = (f"password of {clean(user)}: ", answer, event)
+        self.asking = (f"password of {clean(user)}: ", answer, event)
         self.screen.refresh()
         await event.wait()
-        self._asking = None
+        self.asking = None
         self.screen.refresh()
         return answer[0]
-
-    def _prompt(self) -> list[Fragment]:
-        if self._asking is not None:
-            return [(WARN, self._asking[0])]
-        fragments: list[Fragment] = []
-        now = time.monotonic()
-        late = [item for item in self.client.pending if now - self._posted.get(item.cid, 0.0) > PENDING_AFTER_S]
-        for item in late[-PENDING_SHOWN:]:
-            who = clean(self.client.user if item.to == self.current else item.to)
-            wait_s, _ = self.client.waits(item.cid)
-            mark = f"{math.ceil(wait_s):>3} s" if wait_s > 0 else "  …  "
-            fragments.append((DIM, f"{mark} {who:<8} {clean(item.text)[:200]}\n"))
-        if self.answering and (newest := local.newest_question(self)) is not None:
-            fragments += [(WARN, f"answer {newest.number} ({self.client.questions.left_s(newest)} s)"), (DIM, "> ")]
-            return fragments
-        style = PRIVATE if (self.current or "").startswith("@") else "bold"
-        fragments += [(style, clean(self.current or "")), (DIM, "> ")]
-        return fragments
-
-    def _toolbar(self) -> list[Fragment]:
-        client, status = self.client, self._status
-        server = clean(client.welcome.name) if client.welcome is not None else client.target.key
-        fragments: list[Fragment]
-        if status.state == "online":
-            fragments = [("fg:ansigreen", " ● "), (DIM, f"{server} · {clean(client.user)}")]
-        elif status.state == "waiting":
-            fragments = [("fg:ansiyellow", " ○ "), (WARN, f"{server}: {clean(status.why)}; trying again")]
-        else:
-            fragments = [("fg:ansiyellow", " ○ "), (WARN, f"{server}: connecting")]
-        info = client.channels.get((self.current or "").removeprefix("#"))
-        if info is not None and info.topic:
-            fragments.append((DIM, f" · {clean(info.topic)[:60]}"))
-        if pending := client.pending:
-            fragments.append((WARN, f"   {_waiting(client, pending)}"))
-        if unread := self.reading.counts():
-            fragments.append(("", "   " + "  ".join(f"{clean(conv)} {number}" for conv, number in unread)))
-        if waiting := len(client.questions):
-            fragments.append((WARN, f"   {waiting} to answer"))
-        return fragments
 
     def _words(self, before: str) -> Iterable[tuple[str, str]]:
         """What Tab may put behind *before*."""
@@ -509,15 +465,6 @@ class Console:
         yield from (("#" + name, "") for name in sorted(self.client.channels))
         yield from (("@" + name, "") for name in people)
         yield from ((name, "") for name in people)
-
-
-def _waiting(client: Client, pending: list[Item]) -> str:
-    """How it stands with what is not stored yet; what was refused for now (slow mode, too fast) counts down."""
-    later = min(((*client.waits(item.cid), item) for item in pending), key=lambda each: (each[0] == 0, each[0]))
-    wait_s, why, item = later
-    if not wait_s:
-        return f"{len(pending)} on the way"
-    return f"{clean(item.to)}: sent in {math.ceil(wait_s)} s ({clean(WAIT.sub('', why))[:80]})"
 
 
 def _commands(data: Any) -> Iterable[tuple[str, str]]:

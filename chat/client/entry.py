@@ -14,9 +14,10 @@ import attrs
 import trio
 
 from chat.client.clean import clean
-from chat.client.client import Client, open_client
+from chat.client.client import Client
 from chat.client.dial import PinChanged, UnknownServer
 from chat.client.keeper import SessionLost
+from chat.client.opening import open_client
 from chat.client.servers import ClientStore
 from chat.client.target import DEFAULT_PORT, BadTarget, Target, parse_target
 from chat.errors import ChatError

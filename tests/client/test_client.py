@@ -7,10 +7,10 @@ import trio
 import trio.testing
 import trustme
 
-from chat.client.client import open_client
 from chat.client.delivery import Missing
 from chat.client.dial import PinChanged, UnknownServer, spki_fingerprint
 from chat.client.keeper import SessionLost
+from chat.client.opening import open_client
 from chat.client.outbox import Item, Outbox
 from chat.client.reconnect import Backoff
 from chat.client.servers import ClientStore
