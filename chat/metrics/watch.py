@@ -15,8 +15,11 @@ import attrs
 import trio
 
 from chat.histogram import Histogram
+from chat.log import get_logger
 from chat.store.base import CommitFailed, Writer
 from chat.store.committer import Committer
+
+log = get_logger("chat.metrics")
 
 LOOK_S: Final = 0.5
 ANSWER_S: Final = 1.0
@@ -93,10 +96,18 @@ class Watch:
         commits = -1
         while True:
             committer = self.committer
-            if committer.out or committer.commit_s.count == commits:
-                self.store_problem = await self._look()
+            if committer.out:
+                problem = f"nothing can be stored: {committer.out}"
+            elif committer.commit_s.count == commits:
+                problem = await self._look()
             else:
-                self.store_problem = ""
+                problem = ""
+            if problem != self.store_problem:
+                self.store_problem = problem
+                if problem:
+                    log.warning("not_ready", reason=problem)
+                else:
+                    log.info("ready_again")
             commits = committer.commit_s.count
             await trio.sleep(LOOK_S)
 

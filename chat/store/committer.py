@@ -94,9 +94,9 @@ class Committer:
         self._pause_s = RECOVER_FIRST_S
 
     @property
-    def out(self) -> bool:
-        """The store cannot be used, and is tried again and again."""
-        return self._out
+    def out(self) -> str:
+        """Why the store cannot be used, and is tried again and again; empty while it can."""
+        return self._error.message if self._out else ""
 
     async def load(self) -> Snapshot:
         """All that is stored by the batches sent before. *Raises* CommitFailed, at once while the store is out."""
@@ -251,9 +251,9 @@ class Committer:
                 raise CommitFailed("storage_unavailable", "the store is out", definite=True)
             ask.value = await in_thread(ask.call)
         except CommitFailed as exc:
-            log.error("store_does_not_answer", code=exc.code, reason=exc.message)
-            ask.error = exc
+            ask.error = exc  # told by who asked
             if ask.vital:
+                log.error("store_does_not_answer", code=exc.code, reason=exc.message)
                 self._go_out(exc)
         ask.done.set()
 

@@ -34,6 +34,7 @@ from chat.store.sqlite_upkeep import erase_step, trim_step
 NO_CID: Final = ("", 0)  # before all of them, and after
 LAST_CID: Final = ("~", 0)
 SPACE_CHECK_S: Final = 0.1
+ROOM_BYTES: Final = 64 * 1024  # with less a batch of any size may fail, whatever min_free_bytes allows
 T = TypeVar("T")
 
 
@@ -75,6 +76,8 @@ class SqliteWriter:
     def check(self) -> None:
         """The disk has room, the file is there, can be read, and the lock for writing can be had. An empty transaction writes nothing."""
         self._check_space()
+        if self._free_bytes < ROOM_BYTES:
+            raise CommitFailed("storage_full", "the server's disk is full", definite=True)
         if not self.path.exists():
             raise CommitFailed("storage_unavailable", f"{self.path} is gone", definite=True)
         self._writing(lambda: self._db.execute("SELECT generation FROM meta").fetchone())

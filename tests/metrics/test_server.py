@@ -7,7 +7,7 @@ import socket
 import pytest
 import trio
 
-from tests.e2e.guests import Guest, shared
+from tests.e2e.guests import Guest, serving, shared
 from tests.e2e.server import free_port
 
 
@@ -118,3 +118,12 @@ async def test_several_requests_on_a_connection(metrics):
         return statuses
 
     assert await trio.to_thread.run_sync(twice) == [200, 404, 200]
+
+
+async def test_readiness_flips_while_the_daemon_drains(tmp_path):
+    port = free_port()
+    async with serving(tmp_path, {"metrics.address": f"127.0.0.1:{port}"}) as server, await Guest.register(server, "ann") as ann:
+        assert (await fetch(port, "/readyz"))[0] == 200
+        server.terminate()
+        await ann.until_type("closing")  # she does not close yet: it waits for her
+        assert await fetch(port, "/readyz") == (503, "text/plain; charset=utf-8", "the server is stopping\n")
