@@ -143,7 +143,7 @@ export class Messages {
       }
       if (this.store.folds(here.conv, record) && !this.unfolded.has(record.seq)) {
         let last = n;
-        while (last + 1 < end && this.store.folds(here.conv, records[last + 1]) && records[last + 1].from === record.from && !this.unfolded.has(records[last + 1].seq)) last += 1;
+        while (last + 1 < end && this.#foldsOn(here, records[last], records[last + 1]) && !(notes.length && notes[0].after < records[last + 1].seq)) last += 1;
         nodes.push(this.#foldedRow(records.slice(n, last + 1)));
         n = last;
         before = null;
@@ -205,6 +205,11 @@ export class Messages {
     return this.#row(`f${seq}-${records.length}`, () =>
       h("div.event", { data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button", { class: "unfold", onclick: open }, "Show")),
     );
+  }
+
+  #foldsOn(here, record, next) {
+    const isNew = here.line !== null && next.seq > here.line && record.seq <= here.line;
+    return this.store.folds(here.conv, next) && next.from === record.from && !this.unfolded.has(next.seq) && !isNew && dayKey(next.ts) === dayKey(record.ts);
   }
 
   #follows(record, before) {
