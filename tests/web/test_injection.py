@@ -117,7 +117,7 @@ def inspect(page):
     assert found["ran"] is None
     assert found["handlers"] == []
     for style in found["styles"]:
-        assert re.fullmatch(r"height \d+px|--hue \d+|--name #[0-9a-fA-F]{6}", style), style
+        assert re.fullmatch(r"height \d+px|--hue \d+|--own #[0-9a-fA-F]{6}", style), style
     for link in found["links"]:
         tag, _, address = link.partition(" ")
         ours = tag in ("LINK", "SCRIPT") and re.match(r"(icon|css/|js/)", address)

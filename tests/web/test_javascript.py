@@ -11,7 +11,7 @@ from chat.colors import contrast
 from chat.frontends.web import STATIC
 
 HERE = Path(__file__).parent
-MOST_BYTES = 160_000
+MOST_BYTES = 150_000
 READ_ON = {
     "text": ["bg", "side", "raised", "hover", "tint"],
     "soft": ["bg", "side", "raised", "hover", "tint"],

@@ -1,15 +1,15 @@
 // The session, whatever the connections under it do: opens it, resumes it, keeps timelines exact and sends what waits.
 //
 // It knows nothing of the page. It emits:
-//   status (state)               "out" · "connecting" · "online" · "waiting" · "replaced"
-//   welcome (frame)              the server introduced itself
-//   opened (frame, fresh)        session or resumed; fresh: a new session
-//   ended (why)                  the session is no more: log in again
-//   records (conv, records, live)  these appeared at the end of a timeline
-//   reset (conv)                 its timeline began anew      removed (conv, reason)    no member any more
-//   outbox (conv)                what waits for it changed    acked (entry, conv)
-//   command (conv, text, result)  one that was under way when the page was loaded anew
-//   notice (frame)               everything else that the server says
+//  status (state)  "out" · "connecting" · "online" · "waiting" · "replaced"
+//  welcome (frame)  the server introduced itself
+//  opened (frame, fresh)  session or resumed; fresh: a new session
+//  ended (why)  the session is no more: log in again
+//  records (conv, records, live)  these appeared at the end of a timeline
+//  reset (conv)  its timeline began anew  removed (conv, reason)  no member any more
+//  outbox (conv)  what waits for it changed  acked (entry, conv)
+//  command (conv, text, result)  one that was under way when the page was loaded anew
+//  notice (frame)  everything else that the server says
 //
 // The token of a resume is kept before the first frame after `resumed` is sent, because that frame makes the older one worthless.
 
@@ -21,7 +21,8 @@ import { FILL_LIMIT, Timeline } from "./timeline.js";
 
 const LATER = new Set(["rate_limited", "busy", "storage_unavailable", "storage_full", "shutting_down", "indeterminate", "internal_error", "timeout"]);
 const CURSOR_BYTES = 6_500; // a frame may have 8 KiB before there is a session
-const AGENT = "chat web 1";
+const found = (names) => names.find((name) => globalThis.navigator?.userAgent?.includes(name));
+const AGENT = `chat web 1 (${found(["Firefox", "Edg", "OPR", "Chrome", "Safari"]) ?? "?"}, ${found(["Android", "iPhone", "Windows", "Mac", "Linux"]) ?? "?"})`; // in the list of sessions
 
 export class Client extends Emitter {
   timelines = new Map();
@@ -45,7 +46,7 @@ export class Client extends Emitter {
     Object.assign(this, { url, keeper, WebSocket, locks });
   }
 
-  // ---------------------------------------------------------------- opening
+  // ---- opening
 
   get remembered() {
     return this.keeper.session;
@@ -94,7 +95,7 @@ export class Client extends Emitter {
     if (this.state === "replaced") this.resume();
   }
 
-  // ---------------------------------------------------------------- asking
+  // ---- asking
 
   get online() {
     return this.state === "online";
@@ -173,7 +174,7 @@ export class Client extends Emitter {
     }
   }
 
-  // ---------------------------------------------------------------- connections
+  // ---- connections
 
   async #connect() {
     const before = this.#connection;
@@ -256,7 +257,7 @@ export class Client extends Emitter {
     return cursors;
   }
 
-  // ---------------------------------------------------------------- sessions
+  // ---- sessions
 
   #begin(user, session) {
     if (this.user !== user) this.timelines.clear();
@@ -301,7 +302,7 @@ export class Client extends Emitter {
     this.locks?.request(name, () => released).catch(() => {});
   }
 
-  // ---------------------------------------------------------------- what comes
+  // ---- what comes
 
   #notice(frame, answer) {
     if (frame.seq !== undefined && frame.conv && frame.epoch && !answer) return this.#record(frame);
@@ -369,7 +370,7 @@ export class Client extends Emitter {
     this.#fill(conv);
   }
 
-  // ---------------------------------------------------------------- what goes
+  // ---- what goes
 
   // One at a time, so that a refusal for now lets no later text of its conversation overtake.
   async #send() {

@@ -78,22 +78,21 @@ export class Keeper {
 }
 
 // A storage for where the browser allows none.
-export class Memory {
-  #values = new Map();
+export class Memory extends Map {
   get length() {
-    return this.#values.size;
+    return this.size;
   }
   key(n) {
-    return [...this.#values.keys()][n] ?? null;
+    return [...this.keys()][n] ?? null;
   }
   getItem(key) {
-    return this.#values.get(key) ?? null;
+    return this.get(key) ?? null;
   }
   setItem(key, value) {
-    this.#values.set(key, String(value));
+    this.set(key, String(value));
   }
   removeItem(key) {
-    this.#values.delete(key);
+    this.delete(key);
   }
 }
 

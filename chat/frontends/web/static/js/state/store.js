@@ -38,7 +38,7 @@ export class Store extends Emitter {
     client.on("ended", () => this.#cleared());
   }
 
-  // ---------------------------------------------------------------- reading
+  // ---- reading
 
   get me() {
     return this.client.user;
@@ -83,7 +83,7 @@ export class Store extends Emitter {
     return record.type === "message" && conv[0] === "#" && this.ignored.has(record.from);
   }
 
-  // ---------------------------------------------------------------- acting
+  // ---- acting
 
   async show(conv) {
     if (!conv || (conv === this.current && this.here)) return;
@@ -230,7 +230,7 @@ export class Store extends Emitter {
     }, 1000);
   }
 
-  // ---------------------------------------------------------------- what comes
+  // ---- what comes
 
   #opened(frame, fresh) {
     this.questions.clear(); // what is still asked is shown again
@@ -306,6 +306,7 @@ export class Store extends Emitter {
       if (record.type === "message" && record.from === this.me) here.line = null;
     }
     const last = records.at(-1);
+    if (live && records.some(({ type, user }) => type === "joined" && user === this.me)) this.#came(conv);
     if (live && last.user === this.me && (last.type === "left" || last.type === "banned")) return this.#removed(conv, last.reason); // by another session, or somebody else
     if (conv !== this.current) timeline?.trim(HELD_RECORDS);
     if (live) this.emit("live", conv, records);
@@ -343,7 +344,10 @@ export class Store extends Emitter {
         }
         break;
       case "heads":
-        for (const conv of Object.keys(frame.heads)) this.#conversation(conv);
+        for (const conv of Object.keys(frame.heads)) {
+          if (conv[0] === "#" && !this.conversations.has(conv)) this.#came(conv);
+          this.#conversation(conv);
+        }
         break;
       case "read":
         this.#readElsewhere(frame.conv, frame.seq);
@@ -386,17 +390,21 @@ export class Store extends Emitter {
     if (!conv) return;
     if (name === "leave-channel" || name === "delete-channel") return this.#removed(conv);
     if (name !== "create-channel" && name !== "join-channel") return;
-    if (!this.timeline(conv)) {
-      const ok = await this.client.request({ type: "join", channel: data.channel }).catch(() => null); // one is in: this tells where it stands
-      if (ok) this.#joined(conv, ok);
-    }
+    await this.#came(conv);
     await this.show(conv);
+  }
+
+  // One has come in by a command, or by another session: joining again tells topic and role, and where it stands.
+  async #came(conv) {
+    const ok = await this.client.request({ type: "join", channel: conv.slice(1) }).catch(() => null);
+    if (ok) this.#joined(conv, ok);
+    this.#changed(conv);
   }
 
   #joined(conv, { epoch, last_seq, topic, role }) {
     Object.assign(this.#conversation(conv), { topic: topic ?? "", role: role ?? "member" });
     this.client.follow(conv, epoch, last_seq ?? 0);
-    this.#mark(conv, epoch, last_seq ?? 0, false);
+    if (this.marks[conv]?.[0] !== epoch) this.#mark(conv, epoch, last_seq ?? 0, false);
   }
 
   #removed(conv, reason) {
@@ -441,12 +449,12 @@ export class Store extends Emitter {
     this.#changed();
   }
 
-  // ---------------------------------------------------------------- private
+  // ---- private
 
   #conversation(conv) {
     let found = this.conversations.get(conv);
     if (!found) {
-      found = { conv, topic: "", role: "member", prefix: undefined, unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, commands: null, loading: false, loadAfter: 0 };
+      found = { conv, topic: "", role: "member", unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, commands: null, loading: false, loadAfter: 0 };
       this.conversations.set(conv, found);
     }
     return found;

@@ -35,7 +35,7 @@ export class Composer {
     this.popup = h("div.completion", { id: "completion", role: "listbox", "aria-label": "Completion", hidden: true }, this.hint, this.options);
     this.replying = h("div.replying", { hidden: true });
     this.waiting = h("div.replying.countdown", { role: "timer", "aria-live": "off", hidden: true });
-    this.button = h("button", { type: "submit", class: "send", "aria-label": "Send", title: "Send" }, icon("send"));
+    this.button = h("button.send", { type: "submit", "aria-label": "Send", title: "Send" }, icon("send"));
     this.element = h("form.composer", { "aria-label": "Write", onsubmit: (event) => (event.preventDefault(), this.#submit()) }, this.popup, this.waiting, this.replying, h("div.field", this.field, this.button));
     store.on("shown", (conv) => this.#shown(conv));
     store.on("change", () => this.#refresh());
@@ -173,7 +173,7 @@ export class Composer {
     this.focus();
   }
 
-  // ---------------------------------------------------------------- completion
+  // ---- completion
 
   #complete() {
     const { store } = this;

@@ -1,7 +1,7 @@
 // Dialogs over the page: join or create a channel, write to somebody, settings with the sessions. The browser's own <dialog> keeps the
 // focus inside, closes at Escape and gives the focus back.
 
-import { h, iconButton } from "./dom.js";
+import { WORD, h, iconButton } from "./dom.js";
 import { ago } from "./times.js";
 
 function open(title, ...content) {
@@ -37,7 +37,7 @@ function form(work, ...content) {
 const row = (id, label, input) => h("div.row", h("label", { for: id }, label), input);
 
 export function addChannel(store) {
-  const name = h("input", { id: "channel-name", autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true });
+  const name = h("input", { id: "channel-name", ...WORD });
   const password = h("input", { id: "channel-password", type: "password", autocomplete: "off" });
   const found = h("ul.offers");
   const dialog = open(
@@ -53,7 +53,7 @@ export function addChannel(store) {
       found,
       row("channel-name", "Name", name),
       row("channel-password", "Password, for a private one", password),
-      h("div.buttons", h("button", { type: "submit", class: "primary", value: "join" }, "Join"), h("button", { type: "submit", value: "create" }, "Create")),
+      h("div.buttons", h("button.primary", { type: "submit", value: "join" }, "Join"), h("button", { type: "submit", value: "create" }, "Create")),
     ),
   );
   name.focus();
@@ -82,7 +82,7 @@ async function offers(store, list, dialog) {
 
 export function addPrivate(store, show) {
   const names = [...store.people.keys()].sort((a, b) => a.localeCompare(b));
-  const name = h("input", { id: "person-name", autocomplete: "off", autocapitalize: "none", spellcheck: "false", list: "people", required: true });
+  const name = h("input", { id: "person-name", ...WORD, list: "people" });
   const dialog = open(
     "Write to somebody",
     form(
@@ -95,7 +95,7 @@ export function addPrivate(store, show) {
       },
       row("person-name", "Name", name),
       h("datalist", { id: "people" }, names.map((each) => h("option", { value: each }, each))),
-      h("div.buttons", h("button", { type: "submit", class: "primary" }, "Write")),
+      h("div.buttons", h("button.primary", { type: "submit" }, "Write")),
     ),
   );
   name.focus();
@@ -135,7 +135,7 @@ export function settings(store, { theme, notifier }) {
         row("old-password", "The present one", old),
         row("new-password", "The new one", fresh),
         h("p.hint", "All other sessions end."),
-        h("div.buttons", h("button", { type: "submit", class: "primary" }, "Change it")),
+        h("div.buttons", h("button.primary", { type: "submit" }, "Change it")),
       ),
     ),
   );

@@ -19,10 +19,12 @@ export function h(name, ...children) {
   return node;
 }
 
+export const WORD = { autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true }; // of a field for a name
+
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   menu: "M4 7h16M4 12h16M4 17h16",
-  people: "M16 19v-1.5a3.5 3.5 0 0 0-3.5-3.5h-5A3.5 3.5 0 0 0 4 17.5V19M10 10.5a3.250 3.250 0 1 0 0-6.5 3.250 3.250 0 0 0 0 6.5ZM20 19v-1.5a3.5 3.5 0 0 0-2.6-3.4M15 4.1a3.250 3.250 0 0 1 0 6.3",
+  people: "M16 19v-1.5a3.5 3.5 0 0 0-3.5-3.5h-5A3.5 3.5 0 0 0 4 17.5V19M10 10.5a3.25 3.25 0 1 0 0-6.5 3.25 3.25 0 0 0 0 6.5ZM20 19v-1.5a3.5 3.5 0 0 0-2.6-3.4M15 4.1a3.25 3.25 0 0 1 0 6.3",
   plus: "M12 5v14M5 12h14",
   send: "M12 19V5M6 11l6-6 6 6",
   down: "M12 5v14M6 13l6 6 6-6",

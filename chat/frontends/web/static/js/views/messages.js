@@ -24,7 +24,7 @@ export class Messages {
     this.stuck = true; // at the bottom, and stays there
     this.list = h("div.rows");
     this.scroller = h("div.scroller", { role: "log", "aria-live": "off", "aria-label": "Messages", tabindex: "0", onscroll: () => this.#scrolled() }, this.list);
-    this.jump = h("button", { class: "jump", hidden: true, onclick: () => this.toEnd() }, icon("down"), h("span", "Latest"));
+    this.jump = h("button.jump", { hidden: true, onclick: () => this.toEnd() }, icon("down"), h("span", "Latest"));
     this.announcer = h("div.unseen", { "aria-live": "polite" });
     this.element = h("section.messages", { "aria-label": "Conversation" }, this.scroller, this.jump, this.announcer);
     this.draw = soon(() => this.#draw());
@@ -46,11 +46,13 @@ export class Messages {
   }
 
   #pin() {
+    this.height = this.scroller.clientHeight;
     this.scroller.scrollTop = this.scroller.scrollHeight;
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    if (this.stuck && clientHeight !== this.height) return this.#pin(); // it was not scrolled: something took its room
     const below = scrollHeight - clientHeight - scrollTop;
     const records = this.store.timeline(this.store.current)?.records ?? [];
     this.stuck = below < 40 && this.until >= records.length;
@@ -82,7 +84,7 @@ export class Messages {
     if (said.length) this.announcer.replaceChildren(...said.map((record) => h("p", `${record.from}: ${record.text.slice(0, 300)}`)));
   }
 
-  // ---------------------------------------------------------------- drawing
+  // ---- drawing
 
   #draw() {
     const { store } = this;
@@ -203,7 +205,7 @@ export class Messages {
       this.draw();
     };
     return this.#row(`f${seq}-${records.length}`, () =>
-      h("div.event", { data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button", { class: "unfold", onclick: open }, "Show")),
+      h("div.event", { data: { seq } }, `${count} by `, strong(from), ", whom you ignore ", h("button.unfold", { onclick: open }, "Show")),
     );
   }
 
@@ -258,7 +260,7 @@ export class Messages {
     const found = timeline?.find(seq);
     if (found?.type !== "message" || found.deleted) return h("div.answered", icon("reply"), "an earlier message");
     const { color } = this.store.person(found.from);
-    return h("button", { class: "answered", onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span.name", found.from), found.from, color), h("span.line", oneLine(found.text)));
+    return h("button.answered", { onclick: () => this.#goTo(seq) }, icon("reply"), paint(h("span.name", found.from), found.from, color), h("span.line", oneLine(found.text)));
   }
 
   #goTo(seq) {

@@ -4,11 +4,10 @@ import { h } from "./dom.js";
 
 const COLOR = /^#[0-9a-f]{6}$/i;
 
-// The colour that somebody chose is readable on dark and on light: the server sees to it. Who chose none gets a hue of the name, and the
-// style sheet the lightness that suits the theme.
+// The hue is what somebody chose, else one of the name, as in the terminal (chat/colors.py); its lightness is the style sheet's business.
 export function paint(node, name, color) {
   if (COLOR.test(color ?? "")) {
-    node.style.setProperty("--name", color);
+    node.style.setProperty("--own", color);
   } else {
     node.style.setProperty("--hue", String(hue(name)));
     node.classList.add("hued");

@@ -44,7 +44,7 @@ export class Questions {
     const input = h("input", { "aria-label": "Your answer", autocomplete: "off" });
     const fields = question.choices?.length
       ? question.choices.map((choice, n) => h("button", { class: n ? "" : "primary", onclick: () => answer(choice) }, choice))
-      : [input, h("button", { type: "submit", class: "primary" }, "Answer")];
+      : [input, h("button.primary", { type: "submit" }, "Answer")];
     const command = question.command ? ` (${store.prefix(question.conv)}${question.command})` : "";
     const node = h(
       "form.question",

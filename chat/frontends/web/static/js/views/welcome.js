@@ -1,6 +1,6 @@
 // The first thing one sees: who invites, a name and a password to choose, or to log in with.
 
-import { h } from "./dom.js";
+import { WORD, h } from "./dom.js";
 
 export class Welcome {
   // `enter(request, device)` opens the session.
@@ -11,14 +11,14 @@ export class Welcome {
     this.registering = false;
     this.heading = h("h1");
     this.lead = h("p.lead");
-    this.username = h("input", { id: "username", name: "username", autocomplete: "username", autocapitalize: "none", spellcheck: "false", maxlength: "64", required: true });
+    this.username = h("input", { id: "username", name: "username", ...WORD, autocomplete: "username", maxlength: "64" });
     this.password = h("input", { id: "password", name: "password", type: "password", required: true, maxlength: "256" });
     this.code = h("input", { id: "invite", name: "invite", autocomplete: "off", spellcheck: "false", oninput: () => (this.invite = inviteOf(this.code.value)) });
     this.codeRow = h("div.row", h("label", { for: "invite" }, "Invite"), this.code);
     this.passwordHint = h("p.hint", { id: "password-hint" }, "At least 8 characters.");
     this.device = h("input", { type: "checkbox", id: "device", name: "device" });
     this.problem = h("p.problem", { role: "alert" });
-    this.submit = h("button", { type: "submit", class: "primary" });
+    this.submit = h("button.primary", { type: "submit" });
     this.other = h("button.quiet", { onclick: () => this.#switch(!this.registering) });
     this.form = h(
       "form.card",
