@@ -205,3 +205,77 @@ def test_mentions_and_private_messages_are_notified(guest, person, server):
     row(page, "caller").click()
     until(page, "!document.title.startsWith('(')")
     assert page.get_attribute("link[rel=icon]", "href") == "icon.svg"
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].map((value, n) => value / (n === 3 ? 255 : 1));
+  };
+  const over = ([r, g, b, a], below) => [r, g, b].map((value, n) => value * a + below[n] * (1 - a));
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((value) => value / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    const layers = [];
+    for (let at = node; at; at = at.parentElement) layers.unshift(rgba(getComputedStyle(at).backgroundColor));
+    return layers.reduce((below, layer) => over(layer, below), [255, 255, 255]);
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility({visibilityProperty: true}) || node.closest('.waiting, :disabled, .unseen')) continue;
+    const below = ground(node);
+    const [a, b] = [light(over(rgba(getComputedStyle(node).color), below)), light(below)].sort((x, y) => y - x);
+    found.push([Math.round(((a + 0.05) / (b + 0.05)) * 100) / 100, `${node.className || node.tagName} ${walker.currentNode.data.slice(0, 30)}`]);
+  }
+  return found;
+}"""
+COLORS = ["red", "green", "teal", "olive", "magenta", "gray", "royalblue", "crimson", "chocolate", "#808000", "#ff1493", "#1e90ff", "darkorchid"]
+
+
+def test_everything_that_is_read_stands_out_in_light_and_in_dark(guest, person):
+    """WCAG 2.2 AA: 4.5:1 for all text that is on the page, of people with all sorts of colours too."""
+    page, line = guest("looker"), person("painter")
+    line.ask({"type": "command", "text": "create-channel paint"})
+    say(page, "//join-channel paint")
+    page.locator("header.bar h2", has_text="#paint").wait_for()
+    for number, color in enumerate(COLORS):
+        other = person(f"hue{number}")
+        other.ask({"type": "command", "text": f"color {color}"})
+        other.ask({"type": "join", "channel": "paint"})
+        other.say("**bold** `code` https://a.example/ @looker\n> quote", channel="paint")
+        person(f"plain{number}").ask({"type": "join", "channel": "paint"})
+    line.ask({"type": "command", "channel": "paint", "text": "topic all sorts"})
+    say(page, "//nonsense")
+    say(page, "//order")
+    page.locator(".question").wait_for()
+    page.locator(".members .name", has_text="plain12").wait_for()
+    page.reload()  # the colours of all are known now
+    page.locator(".members .name", has_text="plain12").wait_for()
+    page.locator(".question").wait_for()
+    page.locator("#composer").press_sequentially("//to")
+    page.locator(".option").first.wait_for()
+    seen = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(200)  # colours fade over
+        seen += [(scheme, *each) for each in page.evaluate(CONTRAST)]
+        page.locator("[aria-label='Settings and sessions']").click()
+        page.locator(".sessions .current").wait_for()
+        seen += [(scheme, *each) for each in page.evaluate(CONTRAST)]
+        page.keyboard.press("Escape")
+        page.locator("#composer").click()
+    assert len(seen) > 300
+    dim = sorted({each for each in map(tuple, seen) if each[1] < 4.5}, key=lambda each: each[1])
+    assert not dim, "\n".join(map(str, dim))
+
+
+def test_who_wants_less_motion_gets_none(visit, server):
+    page = visit(f"#invite={server.invite}", reduced_motion="reduce")
+    assert page.evaluate("[...document.querySelectorAll('*')].every((n) => /^(0s|1e-05s)$/.test(getComputedStyle(n).transitionDuration))")
