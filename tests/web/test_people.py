@@ -229,14 +229,16 @@ CONTRAST = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !node.checkVisibility({visibilityProperty: true}) || node.closest('.waiting, :disabled, .unseen')) continue;
+    if (!walker.currentNode.data.trim() || !node.checkVisibility({visibilityProperty: true})) continue;
+    if (node.closest('.waiting, :disabled, .unseen')) continue;
     const below = ground(node);
     const [a, b] = [light(over(rgba(getComputedStyle(node).color), below)), light(below)].sort((x, y) => y - x);
-    found.push([Math.round(((a + 0.05) / (b + 0.05)) * 100) / 100, `${node.className || node.tagName} ${walker.currentNode.data.slice(0, 30)}`]);
+    const name = `${node.className || node.tagName} ${walker.currentNode.data.slice(0, 30)}`;
+    found.push([Math.round(((a + 0.05) / (b + 0.05)) * 100) / 100, name]);
   }
   return found;
 }"""
-COLORS = ["red", "green", "teal", "olive", "magenta", "gray", "royalblue", "crimson", "chocolate", "#808000", "#ff1493", "#1e90ff", "darkorchid"]
+COLORS = ["red", "green", "teal", "olive", "magenta", "gray", "royalblue", "crimson", "chocolate", "#808000", "#ff1493", "#1e90ff", "#9932cc"]
 
 
 def test_everything_that_is_read_stands_out_in_light_and_in_dark(guest, person):
