@@ -134,6 +134,33 @@ def heir_dies() -> None:
         _heir_dies()
 
 
+def heir_hangs() -> None:
+    """The successor has the data, and never serves."""
+    import os
+
+    import trio
+
+    from chat.background.origin import HANDOVER
+    from chat.rooms.manager import Manager
+
+    async def hang(self: Manager) -> None:
+        await trio.sleep_forever()
+
+    if HANDOVER in os.environ:
+        Manager.start = hang
+
+
+def heir_checks() -> None:
+    """The successor checks itself for ever."""
+    import os
+
+    from chat.background import handover
+    from chat.background.origin import HANDOVER
+
+    if HANDOVER in os.environ:
+        handover._check_inside = lambda config: time.sleep(3600)
+
+
 def _heir_dies() -> None:
     import os
     import signal
@@ -163,7 +190,7 @@ def disk_hangs() -> None:
 
 
 BREACHES = (ack_before_commit, dedupe_off, seq_from_memory, no_sync)
-SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies, disk_hangs)}
+SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies, heir_hangs, heir_checks, disk_hangs)}
 
 
 def command(name: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import trio
@@ -184,6 +185,48 @@ async def test_the_package_was_upgraded_in_between(tmp_path):
         assert holder(tmp_path / "data" / "chat.lock").version == "9.9.9"
     finally:
         await chat("stop", "--now")
+
+
+@pytest.mark.parametrize("name", ["heir_checks", "heir_hangs"])
+async def test_sigterm_meanwhile_ends_both(tmp_path, name):
+    """Before and after the successor has the data: no process stays, and the next start works."""
+    async with running(tmp_path, sabotaged(name), **{"limits.drain_s": "2"}) as server:
+        pid = holder_of(server).pid
+        async with trio.open_nursery() as nursery, await Guest.register(server, "ann") as ann:
+            await ann.say("lobby", "kept")
+            nursery.start_soon(partial(server.chat, "restart", check=False))
+            with trio.fail_after(30):
+                while not (successors := children(pid)) or (name == "heir_hangs" and not server.logged("stopped")):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            os.kill(pid, signal.SIGTERM)
+            assert await trio.to_thread.run_sync(wait_free, server.data_dir / "chat.lock", 10)
+            nursery.cancel_scope.cancel()
+        assert not any(map(lives, successors))
+        await server.chat("start")
+        assert await history(server, "ann") == ["kept"]
+
+
+def children(pid):
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+    return []
+
+
+def lives(pid):
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] not in "ZX"  # an orphan that nobody has reaped yet is over
+    return False
+
+
+async def test_nobody_waits_long_for_one_who_does_not_read(tmp_path):
+    async with running(tmp_path) as server, await Guest.register(server, "greedy") as greedy:
+        for n in range(40):
+            await greedy.say("lobby", "x" * 15000, cid=f"c{n}")
+        await greedy.send(*({"type": "history", "id": n, "conv": "#lobby", "limit": 500} for n in range(60)))
+        await server.chat("restart")
+        (found,) = server.logged("took_over")
+        print(f"pause {found['pause_s']} s")
+        assert found["pause_s"] < 5, "1 s for him, the rest for a machine that runs other tests meanwhile"
 
 
 # ---------------------------------------------------------------- where somebody waits for the first process
