@@ -8,7 +8,7 @@ from chat.commands.context import Answer, Context, Decide
 from chat.commands.registry import command
 from chat.rooms import decisions as d
 from chat.rooms import moderation as mod
-from chat.rooms.sanctions import Network, contains, ending, network_of, span
+from chat.rooms.sanctions import Network, contains, ending, network_of, shown, span
 from chat.rooms.state import Account, State
 
 PREVIEW_DAYS: Final = 30
@@ -107,7 +107,7 @@ def ban(ctx: Context, who: Target, duration: Duration | None = None, reason: Res
     own = [host for account, host in ctx.invocation.live() if account == ctx.account.id]
     ctx.do(mod.ban_address(ctx.state, ctx.account, who, why, ctx.now_ms, _until(ctx, duration), own))
     hit = {account for account, host in ctx.invocation.live() if contains(who, host) and ctx.state.accounts[account].role == "member"}
-    return _done(f"banned {who}", duration, why) + f"; {_people(len(hit))} from there disconnected"
+    return _done(f"banned {shown(who)}", duration, why) + f"; {_people(len(hit))} from there disconnected"
 
 
 @command(needs="ban")
@@ -118,7 +118,7 @@ def unban(ctx: Context, who: Target, reason: Rest = "") -> str:
         ctx.do(d.unban(ctx.state, ctx.account, who, ctx.around.default_channels, ctx.now_ms, why))
         return f"{who.name} may come back"
     ctx.do(mod.unban_address(ctx.state, ctx.account, who, why))
-    return f"whoever comes from {who} may come again"
+    return f"whoever comes from {shown(who)} may come again"
 
 
 @command(needs="ban")
@@ -131,7 +131,7 @@ def banned_users(ctx: Context) -> Answer:
             lines.append(f"{account.name}: banned {_told(ctx, account.ban)}")
             data.append({"user": account.name, **_plain(ctx.state, account.ban)})
     for network, sanction in sorted(ctx.state.address_bans, key=lambda each: (each[0].version, each[0].network_address)):
-        lines.append(f"{network}: banned {_told(ctx, sanction)}")
+        lines.append(f"{shown(network)}: banned {_told(ctx, sanction)}")
         data.append({"network": str(network), **_plain(ctx.state, sanction)})
     return Answer("\n".join(lines) or "nobody is banned", data)
 
@@ -179,7 +179,7 @@ def _by_name(state: State, pattern: str) -> Any:
 
 def _preview(ctx: Context, network: Network | None, whom: str, now: dict[int, set[str]], before: dict[int, tuple[int, set[str]]]) -> Answer:
     name_of = ctx.state.name_of
-    what = str(network) if network is not None else whom
+    what = shown(network) if network is not None else whom
     lines = [f"a ban of {what} would hit nobody" if not now and not before else f"a ban of {what} would hit"]
     if now:
         here = [f"{_marked(ctx, each)} ({', '.join(sorted(now[each]))})" for each in now]

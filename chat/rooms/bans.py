@@ -1,7 +1,7 @@
 """Whom a ban keeps out: of a channel, of the server, by account and by address. Asked before anybody comes in."""
 
 from chat.errors import ChatError
-from chat.rooms.sanctions import Sanction, ending
+from chat.rooms.sanctions import Sanction, ending, shown
 from chat.rooms.state import Account, Room, State
 from chat.rooms.why import refused
 
@@ -20,7 +20,7 @@ def check_address(state: State, host: str, account: Account | None, now_ms: int)
     found = state.address_bans.find(host, now_ms)
     if found is not None:
         network, ban = found
-        raise banned(state, f"{network}, where you come from, is banned", "address-ban", ban, now_ms)
+        raise banned(state, f"{shown(network)}, where you come from, is banned", "address-ban", ban, now_ms)
 
 
 def check_not_banned(state: State, account: Account, now_ms: int) -> None:

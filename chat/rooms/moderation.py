@@ -17,7 +17,7 @@ from chat.rooms.bans import banned
 from chat.rooms.decisions import expel, into_default_channels, removed_because
 from chat.rooms.policy import require, require_above
 from chat.rooms.refusals import complete
-from chat.rooms.sanctions import Key, Network, Sanction, check_network, contains, ending, network_of
+from chat.rooms.sanctions import Key, Network, Sanction, check_network, contains, ending, network_of, shown
 from chat.rooms.state import Account, Room, State
 
 # ---------------------------------------------------------------- in a channel
@@ -106,11 +106,11 @@ def ban_address(
     check_network(network)
     own = next((host for host in own_hosts if contains(network, host)), None)
     if own is not None:
-        raise ChatError("bad_request", f"your own connection comes from {own}, which is in {network}; see ban --preview {network}")
+        raise ChatError("bad_request", f"your own connection comes from {own}; see ban --preview {shown(network)}")
     known = state.address_bans.get(network)
     ban = Sanction(by=who.id, at_ms=now_ms, until_ms=until_ms, reason=reason)
     after = {"network": str(network), "until": until_ms}
-    told = complete(state, banned(state, f"{network}, where you come from, is banned", "address-ban", ban, now_ms), 0)
+    told = complete(state, banned(state, f"{shown(network)}, where you come from, is banned", "address-ban", ban, now_ms), 0)
     return [
         audit.entry(who.id, "ban", reason=reason, before=plain(known), after=after),
         fx.PutAddressBan(network=str(network), by=who.id, at_ms=now_ms, until_ms=until_ms, reason=reason),
@@ -122,7 +122,7 @@ def unban_address(state: State, who: Account, network: Network, reason: str | No
     require("ban", who)
     known = state.address_bans.get(network)
     if known is None:
-        raise ChatError("bad_request", f"{network} is not banned; banned-users lists what is")
+        raise ChatError("bad_request", f"{shown(network)} is not banned; banned-users lists what is")
     logged = audit.entry(who.id, "unban", reason=reason, before={"network": str(network), **(plain(known) or {})})
     return [logged, fx.DropAddressBan(network=str(network))]
 

@@ -82,6 +82,11 @@ def network_of(raw: str) -> Network | None:
     return ipaddress.IPv4Network((int(host) >> (32 - length) << (32 - length), length))
 
 
+def shown(network: Network) -> str:
+    """For a person: one address without its length."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
 def contains(network: Network, host: str) -> bool:
     """Whether the address *host*, in any spelling, is in *network*."""
     found = network_of(host)
@@ -92,7 +97,8 @@ def check_network(network: Network) -> None:
     """*Raises* ChatError bad_request for what nobody means to ban: this machine itself, or half the world."""
     loopback = ipaddress.ip_network("127.0.0.0/8" if network.version == 4 else "::1/128")
     if network.overlaps(loopback):
-        raise ChatError("bad_request", f"{network} includes this machine itself, and proxies on it: everybody behind them would be banned")
+        here = f"{shown(network)} includes this machine itself"
+        raise ChatError("bad_request", f"{here}, and proxies on it: everybody behind them would be banned")
     if network.prefixlen < WIDEST[network.version]:
         raise ChatError("bad_request", f"{network} is too wide for a ban: /{WIDEST[network.version]} is the widest")
 

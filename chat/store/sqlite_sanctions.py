@@ -78,16 +78,17 @@ def load(db: sqlite3.Connection) -> Sanctions:
 
 
 def note_address(db: sqlite3.Connection, account: int, address: str, at_ms: int) -> None:
-    db.execute(
-        "INSERT INTO addresses (account, address, first_ms, last_ms) VALUES (?1, ?2, ?3, ?3)"
-        " ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
-        (account, address, at_ms),
-    )
-    db.execute(
-        "DELETE FROM addresses WHERE account = ?1 AND last_ms <"
-        " (SELECT last_ms FROM addresses WHERE account = ?1 ORDER BY last_ms DESC LIMIT 1 OFFSET ?2)",
-        (account, ADDRESSES_EACH - 1),
-    )
+    """From the address of before, which is nearly always, it is one statement."""
+    known = db.execute(
+        "UPDATE addresses SET last_ms = max(last_ms, ?3) WHERE account = ?1 AND address = ?2", (account, address, at_ms)
+    ).rowcount
+    if not known:
+        db.execute("INSERT INTO addresses (account, address, first_ms, last_ms) VALUES (?1, ?2, ?3, ?3)", (account, address, at_ms))
+        db.execute(
+            "DELETE FROM addresses WHERE account = ?1 AND last_ms <"
+            " (SELECT last_ms FROM addresses WHERE account = ?1 ORDER BY last_ms DESC LIMIT 1 OFFSET ?2)",
+            (account, ADDRESSES_EACH - 1),
+        )
 
 
 def tidy_addresses(db: sqlite3.Connection, now_ms: int, rows: int) -> bool:

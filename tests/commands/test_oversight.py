@@ -1,5 +1,10 @@
 """The moderation log as moderators read it, and //why."""
 
+import re
+
+import pytest
+
+from chat.commands import builtin
 from chat.protocol import messages as m
 from chat.rooms import refusals
 from tests.commands import moderated
@@ -125,3 +130,16 @@ async def test_who_is_no_moderator_any_more_when_the_page_has_been_read_sees_not
     told(house, ann, "set-user-perm mod member", "garden")
     (answer,) = [message for message in await house.finish(mod) if message.get("id") == 9]
     assert (answer["type"], answer["data"]) == ("result", [])
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in builtin.registry() if spec.needs != "member"])
+def test_no_refusal_is_bare(house, bob, name):
+    code, message = refused(house, bob, name)
+    assert code == "forbidden"
+    assert re.fullmatch(r"only .* may do that \([a-z-]+\); ask (mod or )?root", message)
+
+
+async def test_a_command_that_is_off_says_whose_doing_it_is(house, root, mod, bob):
+    told(house, root, "disable-command users")
+    assert refused(house, bob, "users")[1] == "users is switched off on this server (enable-command users); ask root"
+    assert (await told_later(house, bob, "why", None)).endswith("; ask root (set by root 0 s ago)")

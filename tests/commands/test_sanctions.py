@@ -323,7 +323,7 @@ async def test_preview_by_network(house, root, ann, bob):
     )
     assert not ann.ended
     assert len(house.state.address_bans) == 0
-    assert await told_later(house, root, "ban --preview 198.51.100.1") == "a ban of 198.51.100.1/32 would hit nobody"
+    assert await told_later(house, root, "ban --preview 198.51.100.1") == "a ban of 198.51.100.1 would hit nobody"
     told(house, root, "set-user-perm ann admin", None)
     answer = await told_later(house, ann, "ban --preview 203.0.113.7")
     assert "ann, admin: an address ban leaves them alone (203.0.113.7)" in answer
