@@ -10,12 +10,12 @@ import { Theme } from "./views/theme.js";
 import { Welcome } from "./views/welcome.js";
 
 function storage(name) {
-  try {
-    window[name].getItem("");
-    return window[name];
-  } catch {
-    return new Memory(); // forbidden: it works, until a reload
-  }
+	try {
+		window[name].getItem("");
+		return window[name];
+	} catch {
+		return new Memory(); // forbidden: it works, until a reload
+	}
 }
 
 const keeper = new Keeper(storage("sessionStorage"), storage("localStorage"));
@@ -34,46 +34,46 @@ document.body.append(new Toasts(store).element);
 
 // The invite is taken out of the address, so that nobody sees it over one's shoulder or in the history.
 function takeInvite() {
-  const invite = new URLSearchParams(location.hash.slice(1)).get("invite") ?? "";
-  if (invite) history.replaceState(null, "", location.pathname);
-  return invite;
+	const invite = new URLSearchParams(location.hash.slice(1)).get("invite") ?? "";
+	if (invite) history.replaceState(null, "", location.pathname);
+	return invite;
 }
 
 function showWelcome(options) {
-  place.replaceChildren(welcome.element);
-  document.title = "chat";
-  welcome.start(options);
-  client.introduce().catch(() => (welcome.problem.textContent ||= "The server cannot be reached at the moment."));
+	place.replaceChildren(welcome.element);
+	document.title = "chat";
+	welcome.start(options);
+	client.introduce().catch(() => (welcome.problem.textContent ||= "The server cannot be reached at the moment."));
 }
 
 function showApp() {
-  if (!app.element.isConnected) place.replaceChildren(app.element);
+	if (!app.element.isConnected) place.replaceChildren(app.element);
 }
 
 client.on("opened", () => {
-  showApp();
-  app.begin();
+	showApp();
+	app.begin();
 });
 client.on("ended", (why) => showWelcome({ name: client.user ?? "", why }));
 
 const wake = () => {
-  client.nudge();
-  store.read();
+	client.nudge();
+	store.read();
 };
 addEventListener("online", wake);
 addEventListener("focus", () => store.read());
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && wake());
 addEventListener("pageshow", (event) => event.persisted && wake());
 addEventListener("hashchange", () => {
-  const invite = takeInvite();
-  if (invite && client.state === "out") showWelcome({ invite });
+	const invite = takeInvite();
+	if (invite && client.state === "out") showWelcome({ invite });
 });
 
 const invite = takeInvite();
 if (client.remembered) {
-  showApp();
-  if (invite) store.tell(`You are logged in as ${client.remembered.user} already.`);
-  client.resume();
+	showApp();
+	if (invite) store.tell(`You are logged in as ${client.remembered.user} already.`);
+	client.resume();
 } else showWelcome({ invite });
 
 document.body.classList.add("ready");

@@ -7,49 +7,49 @@ const SHOWN = 300;
 const RANK = { owner: 0, moderator: 1, member: 2 };
 
 export class Members {
-  constructor(store, show) {
-    this.store = store;
-    this.show = show;
-    this.rows = new Map();
-    this.title = h("h2");
-    this.list = h("ul");
-    this.element = h("aside.members", { id: "members", "aria-label": "Members" }, this.title, this.list);
-    this.draw = soon(() => this.#draw());
-    store.on("change", this.draw);
-    store.on("shown", this.draw);
-  }
+	constructor(store, show) {
+		this.store = store;
+		this.show = show;
+		this.rows = new Map();
+		this.title = h("h2");
+		this.list = h("ul");
+		this.element = h("aside.members", { id: "members", "aria-label": "Members" }, this.title, this.list);
+		this.draw = soon(() => this.#draw());
+		store.on("change", this.draw);
+		store.on("shown", this.draw);
+	}
 
-  #draw() {
-    const { store } = this;
-    const members = store.here?.members ?? [];
-    const online = members.filter((member) => member.online);
-    this.title.textContent = members.length ? `${online.length} of ${members.length} online` : "";
-    const order = (a, b) => Number(b.online) - Number(a.online) || RANK[a.role] - RANK[b.role] || a.user.localeCompare(b.user);
-    const sorted = [...members].sort(order);
-    const rows = sorted.slice(0, SHOWN).map((member) => this.#row(member));
-    if (sorted.length > SHOWN) rows.push(h("li.more", `and ${sorted.length - SHOWN} more`));
-    arrange(this.list, rows);
-    const kept = new Set(rows);
-    for (const [key, row] of this.rows) if (!kept.has(row)) this.rows.delete(key);
-  }
+	#draw() {
+		const { store } = this;
+		const members = store.here?.members ?? [];
+		const online = members.filter((member) => member.online);
+		this.title.textContent = members.length ? `${online.length} of ${members.length} online` : "";
+		const order = (a, b) => Number(b.online) - Number(a.online) || RANK[a.role] - RANK[b.role] || a.user.localeCompare(b.user);
+		const sorted = [...members].sort(order);
+		const rows = sorted.slice(0, SHOWN).map((member) => this.#row(member));
+		if (sorted.length > SHOWN) rows.push(h("li.more", `and ${sorted.length - SHOWN} more`));
+		arrange(this.list, rows);
+		const kept = new Set(rows);
+		for (const [key, row] of this.rows) if (!kept.has(row)) this.rows.delete(key);
+	}
 
-  #row({ user, role, color, online }) {
-    const key = `${user} ${role} ${color} ${online}`;
-    let row = this.rows.get(key);
-    if (!row) {
-      const title = user === this.store.me ? "Notes to yourself" : `Write to ${user}`;
-      row = h(
-        "li",
-        h(
-          "button",
-          { class: online ? "person" : "person away", title, onclick: () => this.show(`@${user}`) },
-          h("span.face", avatar(user, color, "avatar small"), presence(online)),
-          paint(h("span.name", user), user, color),
-          role !== "member" ? h("span", { class: `role ${role}` }, role) : null,
-        ),
-      );
-      this.rows.set(key, row);
-    }
-    return row;
-  }
+	#row({ user, role, color, online }) {
+		const key = `${user} ${role} ${color} ${online}`;
+		let row = this.rows.get(key);
+		if (!row) {
+			const title = user === this.store.me ? "Notes to yourself" : `Write to ${user}`;
+			row = h(
+				"li",
+				h(
+					"button",
+					{ class: online ? "person" : "person away", title, onclick: () => this.show(`@${user}`) },
+					h("span.face", avatar(user, color, "avatar small"), presence(online)),
+					paint(h("span.name", user), user, color),
+					role !== "member" ? h("span", { class: `role ${role}` }, role) : null,
+				),
+			);
+			this.rows.set(key, row);
+		}
+		return row;
+	}
 }

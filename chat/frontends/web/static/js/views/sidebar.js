@@ -4,80 +4,80 @@ import { arrange, h, iconButton, soon } from "./dom.js";
 import { avatar, presence } from "./person.js";
 
 export class Sidebar {
-  constructor(store, actions) {
-    this.store = store;
-    this.actions = actions;
-    this.title = h("h1");
-    this.channels = h("ul.conversations");
-    this.privates = h("ul.conversations");
-    this.own = h("div.own");
-    this.rows = new Map();
-    this.element = h(
-      "nav.sidebar",
-      { id: "sidebar", "aria-label": "Conversations" },
-      h("header", h("span.mark", { "aria-hidden": "true" }), this.title),
-      h(
-        "div.lists",
-        h("div.list-head", h("h2", "Channels"), iconButton("plus", "Join or create a channel", actions.addChannel)),
-        this.channels,
-        h("div.list-head", h("h2", "Private"), iconButton("plus", "Write to somebody", actions.addPrivate)),
-        this.privates,
-      ),
-      this.own,
-    );
-    this.draw = soon(() => this.#draw());
-    store.on("change", this.draw);
-    store.on("shown", this.draw);
-  }
+	constructor(store, actions) {
+		this.store = store;
+		this.actions = actions;
+		this.title = h("h1");
+		this.channels = h("ul.conversations");
+		this.privates = h("ul.conversations");
+		this.own = h("div.own");
+		this.rows = new Map();
+		this.element = h(
+			"nav.sidebar",
+			{ id: "sidebar", "aria-label": "Conversations" },
+			h("header", h("span.mark", { "aria-hidden": "true" }), this.title),
+			h(
+				"div.lists",
+				h("div.list-head", h("h2", "Channels"), iconButton("plus", "Join or create a channel", actions.addChannel)),
+				this.channels,
+				h("div.list-head", h("h2", "Private"), iconButton("plus", "Write to somebody", actions.addPrivate)),
+				this.privates,
+			),
+			this.own,
+		);
+		this.draw = soon(() => this.#draw());
+		store.on("change", this.draw);
+		store.on("shown", this.draw);
+	}
 
-  #draw() {
-    const { store } = this;
-    this.title.textContent = store.client.welcome?.name ?? "chat";
-    arrange(this.channels, store.channels.map((each) => this.#row(each)));
-    arrange(this.privates, store.privates.map((each) => this.#row(each)));
-    const waiting = store.client.outbox?.entries.length ?? 0;
-    const key = `${store.me} ${store.client.state} ${waiting} ${store.person(store.me).color}`;
-    if (store.me && key !== this.shownOwn) {
-      this.shownOwn = key;
-      const state = { online: "online", connecting: "connecting…", waiting: "offline", replaced: "elsewhere" }[store.client.state] ?? "";
-      this.own.replaceChildren(
-        avatar(store.me, store.person(store.me).color),
-        h("div.who", h("b", store.me), h("span", waiting && !store.client.online ? `${waiting} to be sent` : state)),
-        iconButton("gear", "Settings and sessions", this.actions.settings),
-      );
-    }
-  }
+	#draw() {
+		const { store } = this;
+		this.title.textContent = store.client.welcome?.name ?? "chat";
+		arrange(this.channels, store.channels.map((each) => this.#row(each)));
+		arrange(this.privates, store.privates.map((each) => this.#row(each)));
+		const waiting = store.client.outbox?.entries.length ?? 0;
+		const key = `${store.me} ${store.client.state} ${waiting} ${store.person(store.me).color}`;
+		if (store.me && key !== this.shownOwn) {
+			this.shownOwn = key;
+			const state = { online: "online", connecting: "connecting…", waiting: "offline", replaced: "elsewhere" }[store.client.state] ?? "";
+			this.own.replaceChildren(
+				avatar(store.me, store.person(store.me).color),
+				h("div.who", h("b", store.me), h("span", waiting && !store.client.online ? `${waiting} to be sent` : state)),
+				iconButton("gear", "Settings and sessions", this.actions.settings),
+			);
+		}
+	}
 
-  #row(each) {
-    const { store } = this;
-    const { conv, unread, mentions } = each;
-    const here = conv === store.current;
-    const name = conv.slice(1);
-    const person = conv[0] === "@" ? store.person(name) : null;
-    const waiting = store.client.outbox?.of(conv).some((entry) => entry.failed);
-    const key = `${conv} ${here} ${unread} ${mentions} ${person?.online} ${person?.color} ${waiting}`;
-    const known = this.rows.get(conv);
-    if (known?.key === key) return known.node;
-    const count = mentions || (conv[0] === "@" ? unread : 0);
-    const label = `${name}${unread ? `, ${unread} unread` : ""}${mentions ? `, ${mentions} for you` : ""}`;
-    const button = h(
-      "button",
-      { class: `conversation${unread ? " unread" : ""}`, "aria-current": here ? "page" : null, "aria-label": label, onclick: () => this.actions.show(conv) },
-      person ? h("span.face", avatar(name, person.color, "avatar small"), presence(person.online)) : h("span.hash", { "aria-hidden": "true" }, "#"),
-      h("span.label", conv === `@${store.me}` ? `${name} (you)` : name),
-      waiting ? h("span.badge.failed", { title: "something was not sent" }, "!") : null,
-      count ? h("span.badge", count > 99 ? "99+" : String(count)) : unread ? h("span.pip") : null,
-    );
-    if (known) {
-      const focused = known.node.contains(document.activeElement);
-      known.node.replaceChildren(button);
-      known.key = key;
-      if (focused) button.focus();
-      return known.node;
-    }
-    const node = h("li", button);
-    this.rows.set(conv, { key, node });
-    return node;
-  }
+	#row(each) {
+		const { store } = this;
+		const { conv, unread, mentions } = each;
+		const here = conv === store.current;
+		const name = conv.slice(1);
+		const person = conv[0] === "@" ? store.person(name) : null;
+		const waiting = store.client.outbox?.of(conv).some((entry) => entry.failed);
+		const key = `${conv} ${here} ${unread} ${mentions} ${person?.online} ${person?.color} ${waiting}`;
+		const known = this.rows.get(conv);
+		if (known?.key === key) return known.node;
+		const count = mentions || (conv[0] === "@" ? unread : 0);
+		const label = `${name}${unread ? `, ${unread} unread` : ""}${mentions ? `, ${mentions} for you` : ""}`;
+		const button = h(
+			"button",
+			{ class: `conversation${unread ? " unread" : ""}`, "aria-current": here ? "page" : null, "aria-label": label, onclick: () => this.actions.show(conv) },
+			person ? h("span.face", avatar(name, person.color, "avatar small"), presence(person.online)) : h("span.hash", { "aria-hidden": "true" }, "#"),
+			h("span.label", conv === `@${store.me}` ? `${name} (you)` : name),
+			waiting ? h("span.badge.failed", { title: "something was not sent" }, "!") : null,
+			count ? h("span.badge", count > 99 ? "99+" : String(count)) : unread ? h("span.pip") : null,
+		);
+		if (known) {
+			const focused = known.node.contains(document.activeElement);
+			known.node.replaceChildren(button);
+			known.key = key;
+			if (focused) button.focus();
+			return known.node;
+		}
+		const node = h("li", button);
+		this.rows.set(conv, { key, node });
+		return node;
+	}
 }
 

@@ -9,20 +9,20 @@ export const timeOf = (ts) => clock.format(ts);
 export const fullTime = (ts) => full.format(ts);
 
 export function dayKey(ts) {
-  const date = new Date(ts);
-  return `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
+	const date = new Date(ts);
+	return `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
 }
 
 export function dayName(ts, now = Date.now()) {
-  if (dayKey(ts) === dayKey(now)) return "Today";
-  if (dayKey(ts) === dayKey(now - 86_400_000)) return "Yesterday";
-  return new Date(ts).getFullYear() === new Date(now).getFullYear() ? weekday.format(ts) : dated.format(ts);
+	if (dayKey(ts) === dayKey(now)) return "Today";
+	if (dayKey(ts) === dayKey(now - 86_400_000)) return "Yesterday";
+	return new Date(ts).getFullYear() === new Date(now).getFullYear() ? weekday.format(ts) : dated.format(ts);
 }
 
 export function ago(ts, now = Date.now()) {
-  const minutes = Math.round((now - ts) / 60_000);
-  if (minutes < 1) return "just now";
-  if (minutes < 60) return `${minutes} min ago`;
-  if (minutes < 48 * 60) return `${Math.round(minutes / 60)} h ago`;
-  return dated.format(ts);
+	const minutes = Math.round((now - ts) / 60_000);
+	if (minutes < 1) return "just now";
+	if (minutes < 60) return `${minutes} min ago`;
+	if (minutes < 48 * 60) return `${Math.round(minutes / 60)} h ago`;
+	return dated.format(ts);
 }
