@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import attrs
 import trio
@@ -115,7 +116,7 @@ async def open_lines(house):
     welcome = m.Welcome(protocol=1, server="test", name="test", limits={}, prefix="//", registration="open")
     services = connection.Services(
         manager=house.manager,
-        guard=None,
+        guard=SimpleNamespace(bad_tokens=0),
         store=store,
         flush=flush_set.flush,
         limits=Limits(),
