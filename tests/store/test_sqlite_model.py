@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from chat.rooms import audit
 from chat.rooms import effects as e
+from chat.rooms import rule_effects as rx
 from chat.rooms.effects import Append, Pair
-from chat.store import sqlite_audit
+from chat.store import sqlite_audit, sqlite_read, sqlite_rules
 from chat.store.base import CommitFailed
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, prepare
@@ -27,7 +28,7 @@ cids = st.none() | st.sampled_from(["c1", "c2", "c3"])
 @st.composite
 def actions(draw):
     who, cid = draw(people), draw(cids)
-    match draw(st.integers(0, 10)):
+    match draw(st.integers(0, 12)):
         case 0 | 1 | 2 | 3:
             conv = draw(rooms | pairs)
             return say(draw(st.sampled_from("ab")), cid, who=who, conv=conv, reply_to=draw(st.none() | st.integers(0, 4)))
@@ -50,6 +51,24 @@ def actions(draw):
             mute = e.PutMute(room=conv, account=whom, by=who, at_ms=1, until_ms=None, reason=None)
             effects = (logged, draw(st.sampled_from([e.DropMember(room=conv, account=whom), mute])))
             return do(*draw(st.permutations(effects)), who=who, cid=cid, digest=digest(conv, "kick"), result=b"done" if cid else None)
+        case 10:
+            conv, whom = draw(rooms), draw(people)
+            report = rx.PutReport(by=who, target=whom, room=draw(st.sampled_from([conv, None])), at_ms=1, reason=None)
+            before = draw(st.sampled_from([(), (Append(conv=LOBBY, kind="message", author=who, body="just now"),)]))
+            return do(*before, report, who=who)
+        case 11:
+            conv, whom = draw(rooms), draw(people)
+            effects = [
+                rx.SetRoomSetting(room=conv, key="slow_s", value=5),
+                rx.SetRoomSetting(room=conv, key="slow_s", value=0),
+                rx.PutFilter(room=conv, pattern="spam", by=who, at_ms=1),
+                rx.DropFilter(room=conv, pattern="spam"),
+                rx.PutIgnore(account=who, ignored=whom, at_ms=1),
+                rx.DropIgnore(account=who, ignored=whom),
+                rx.SetSetting(key="lockdown", value="members"),
+                rx.SetSetting(key="lockdown", value=None),
+            ]
+            return do(draw(st.sampled_from(effects)), who=who)
         case _:
             conv = draw(rooms)
             return do(draw(st.sampled_from([e.DeleteRoom(room=conv), room(conv, f"r{conv}", epoch="e" * 8)])), who=who)
@@ -66,6 +85,9 @@ class Model:
         self.members = {LOBBY: dict.fromkeys(PEOPLE, "member"), DEN: {OWNER: "owner"}}
         self.cids = {}
         self.log = []  # of each entry: by whom, to whom
+        self.from_seq = {(conv, account): 1 for conv, members in self.members.items() for account in members}
+        self.reports = []  # by whom, about whom, what was said before it
+        self.slow, self.filters, self.ignores, self.settings = {LOBBY: 0, DEN: 0}, set(), set(), {}
 
     def run(self, action):
         """What became of it: an error's code, ("dup", what) or the list of (conv, seq), and the conversations."""
@@ -111,13 +133,34 @@ class Model:
             case e.Audit(actor=actor, target=target):
                 self.log.append((actor, target))
             case e.CreateRoom(room=conv):
-                self.records[conv], self.members[conv] = [], {}
+                self.records[conv], self.members[conv], self.slow[conv] = [], {}, 0
             case e.DeleteRoom(room=conv):
-                del self.records[conv], self.members[conv]
+                del self.records[conv], self.members[conv], self.slow[conv]
+                self.filters.discard(conv)
+                self.from_seq = {key: seq for key, seq in self.from_seq.items() if key[0] != conv}
             case e.PutMember(room=conv, account=account, role=role):
+                if account not in self.members[conv]:
+                    self.from_seq[conv, account] = len(self.records[conv]) + 1  # what comes is the first that it sees
                 self.members[conv][account] = role
             case e.DropMember(room=conv, account=account):
                 self.members.get(conv, {}).pop(account, None)
+                self.from_seq.pop((conv, account), None)
+            case rx.PutReport(by=by, target=target, room=conv):
+                said = self.records.get(("pair", Pair.of(by, target)) if conv is None else conv, [])
+                self.reports.append((by, target, [text for text in said if isinstance(text, str)][-20:]))
+            case rx.SetRoomSetting(room=conv, value=value):
+                if conv in self.slow:
+                    self.slow[conv] = value
+            case rx.PutFilter(room=conv):
+                self.filters.add(conv)
+            case rx.DropFilter(room=conv):
+                self.filters.discard(conv)
+            case rx.PutIgnore(account=account, ignored=ignored):
+                self.ignores.add((account, ignored))
+            case rx.DropIgnore(account=account, ignored=ignored):
+                self.ignores.discard((account, ignored))
+            case rx.SetSetting(value=value):
+                self.settings = {"lockdown": value} if value is not None else {}
 
     def conversations(self, account):
         found = {conv: (members[account], len(self.records[conv])) for conv, members in self.members.items() if account in members}
@@ -179,11 +222,23 @@ def test_batches_do_what_a_naive_model_does(batches):
         entries = list(sqlite_audit.chain(reader))
         assert [(entry.actor, entry.target) for entry in entries] == model.log
         assert audit.verify(entries).problem is None
+        model_agrees_about_rules(model, reader, sqlite_read.load(reader))
         rows = reader.execute("SELECT conv, seq FROM records WHERE conv NOT IN (SELECT conv FROM purges) ORDER BY conv, seq").fetchall()
         stored = {}
         for conv, seq in rows:
             stored.setdefault(numbers.get(conv, conv), []).append(seq)
         assert stored == {conv: list(range(1, len(records) + 1)) for conv, records in model.records.items() if records}
+
+
+def model_agrees_about_rules(model, reader, snapshot):
+    from_seq = {(room, account): seq for room, account, seq in reader.execute("SELECT room, account, from_seq FROM members")}
+    assert from_seq == model.from_seq
+    reports = sorted(sqlite_rules.reports(reader, rooms=None, limit=10_000), key=lambda row: row.report)
+    assert [(row.by, row.target, [text for *_, text in row.around]) for row in reports] == model.reports
+    assert {room.room: room.slow_s for room in snapshot.rooms} == model.slow
+    assert {room for room, _, _, _ in snapshot.filters} == model.filters
+    assert set(snapshot.ignores) == model.ignores
+    assert snapshot.settings == model.settings
 
 
 def check(model, numbers, outcome, expected):
