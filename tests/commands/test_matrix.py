@@ -12,6 +12,7 @@ import pytest
 
 from chat.commands import builtin
 from chat.protocol import messages as m
+from chat.rooms import effects as fx
 from chat.rooms.runs import Run
 from tests.commands.matrix import ALL, ROLES, TABLE
 from tests.rooms.house import open_house
@@ -20,6 +21,8 @@ from tests.wire import open_lines
 DENIED = {"forbidden", "not_found", "unauthorized"}
 PLACES = {"own": "garden", "other": "orchard", "private": "den"}
 ABSENT = "nix"
+# They need a right and change nothing, or nothing of others: all other such commands write into the moderation log.
+UNLOGGED = {"audit", "ban-preview", "banned-users", "plugins", "reload-commands", "reports", "sanctions"}
 
 
 class World:
@@ -32,6 +35,7 @@ class World:
             self.lines[name] = house.register(name)
         self.reports = {}
         self.count = 0
+        self.effects = ()  # of the last attempt
 
     async def build(self):
         do = self.do
@@ -92,7 +96,7 @@ class World:
         while house.manager._inbox.statistics().current_buffer_used:
             house.manager._take(house.manager._inbox.receive_nowait())
         (action,) = [action for action in house.desk.actions if action.reply is not None and action.reply.id == self.count]
-        refusal = action.refusal
+        refusal, self.effects = action.refusal, action.effects
         if refusal is not None and refusal.code in DENIED:
             house.commit()
             house.tick(0)
@@ -139,7 +143,8 @@ def test_every_command_has_a_row():
 @pytest.mark.parametrize("name", TABLE)
 async def test_a_row(world, name):
     row = TABLE[name]
-    wrong = []
+    wrong, logged = [], 0
+    moderates = builtin.registry().get(name).needs != "member" and name not in UNLOGGED
     for column, place in PLACES.items():
         allowed = {"own": row.own, "other": row.other, "private": ""}[column]
         for letter in ALL:
@@ -148,12 +153,16 @@ async def test_a_row(world, name):
             denied = refusal is not None and refusal.code in DENIED
             if denied == (letter in allowed):
                 wrong.append(f"{ROLES[letter]} in the {column} channel: {refusal or 'allowed'}")
+            elif refusal is None and world.effects and moderates:
+                assert any(type(effect) is fx.Audit for effect in world.effects), "what it changes is in the moderation log, or none of it"
+                logged += 1
             elif denied:
                 assert set(told) == {ROLES[letter]}, "nobody else hears of it"
                 assert [message["type"] for message in told[ROLES[letter]]] == ["error"]
             if denied or letter == "m":
                 assert world.dump() == before
     assert not wrong
+    assert logged or not moderates or name == "enable-command", "which finds nothing that is off"
 
 
 @pytest.mark.parametrize("name", TABLE)
