@@ -139,9 +139,9 @@ def channel(db: sqlite3.Connection, raw: str) -> Row:
 
 # ---------------------------------------------------------------- bans and invites
 
-_BANS: Final = """SELECT a.name AS user, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
+_BANS: Final = """SELECT a.name AS banned, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
     FROM bans b JOIN accounts a ON a.id = b.account LEFT JOIN accounts o ON o.id = b.by ORDER BY b.at_ms"""
-_NETWORKS: Final = """SELECT b.network AS user, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
+_NETWORKS: Final = """SELECT b.network AS banned, coalesce(o.name, 'server') AS by, b.at_ms AS since, b.until_ms AS until, b.reason
     FROM address_bans b LEFT JOIN accounts o ON o.id = b.by ORDER BY b.network"""
 
 

@@ -75,26 +75,35 @@ async def forget(call: Call, name: str, keep_texts: bool = False) -> dict[str, A
 @handler("ban.add", offline=True)
 async def ban(call: Call, name: str, reason: str | None = None, for_ms: int | None = None) -> dict[str, Any]:
     """*name*: a person, an address or a network; ``@`` says that it is a person. *for_ms* None: until it is lifted."""
-    network = network_of(name)
+    network, until = network_of(name), None
 
     def decide(state: Any, now_ms: int) -> Any:
-        until_ms = now_ms + for_ms if for_ms is not None else None
+        nonlocal until
+        until = now_ms + for_ms if for_ms is not None else None
         if network is not None:
-            return moderation.ban_address(state, a.SHELL, network, reason, now_ms, until_ms)
-        return d.ban(state, a.SHELL, a.find_person(state, name), reason, now_ms, until_ms)
+            return moderation.ban_address(state, a.SHELL, network, reason, now_ms, until)
+        return d.ban(state, a.SHELL, a.find_person(state, name), reason, now_ms, until)
 
     await call.house.decide(decide)
-    return {"user": str(network) if network is not None else call.house.state.find_account(name).name}
+    return {"banned": _banned(call, name), "until": until}
 
 
 @handler("ban.remove", offline=True)
 async def unban(call: Call, name: str) -> dict[str, Any]:
-    if (network := network_of(name)) is not None:
-        await call.house.decide(lambda state, _: moderation.unban_address(state, a.SHELL, network))
-        return {"user": str(network)}
-    defaults = call.house.config.default_channels
-    await call.house.decide(lambda state, now_ms: d.unban(state, a.SHELL, a.find_person(state, name), defaults, now_ms))
-    return {"user": call.house.state.find_account(name).name}
+    network, defaults = network_of(name), call.house.config.default_channels
+
+    def decide(state: Any, now_ms: int) -> Any:
+        if network is not None:
+            return moderation.unban_address(state, a.SHELL, network)
+        return d.unban(state, a.SHELL, a.find_person(state, name), defaults, now_ms)
+
+    await call.house.decide(decide)
+    return {"banned": _banned(call, name)}
+
+
+def _banned(call: Call, name: str) -> str:
+    network = network_of(name)
+    return str(network) if network is not None else call.house.state.find_account(name).name
 
 
 # ---------------------------------------------------------------- invites

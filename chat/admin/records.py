@@ -24,7 +24,7 @@ class Names:
         self._people: dict[int, str] = {row["id"]: row["name"] for row in db.execute("SELECT id, name FROM accounts")}
         self.convs: dict[int, str] = {}
         for row in db.execute("SELECT id, name, low, high FROM conversations"):
-            pair = f"@{self.person(row['low'])} and @{self.person(row['high'])}"
+            pair = " and ".join(sorted(f"@{self.person(row[side])}" for side in ("low", "high")))
             self.convs[row["id"]] = "#" + row["name"] if row["name"] is not None else pair
 
     def person(self, account: int | None) -> str:

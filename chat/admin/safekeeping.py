@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from chat import __version__
 from chat.admin.client import Refused
-from chat.admin.show import when
+from chat.admin.show import some, when
 from chat.background import StartRefused, holder_of, take_lock
 from chat.config import Config
 from chat.store import sqlite_backup, sqlite_restore
@@ -57,7 +57,7 @@ def look_at(source: Path) -> sqlite_restore.Backup:
 
 def described(backup: sqlite_restore.Backup) -> str:
     about = backup.manifest
-    return f"of {when(about['at_ms'])}, {about['records']} records" if about else "a copy of a database, without a manifest"
+    return f"of {when(about['at_ms'])}, {some(about['records'], 'record')}" if about else "a copy of a database, without a manifest"
 
 
 def restore(config: Config, backup: sqlite_restore.Backup, *, end_sessions: bool, progress: Progress) -> dict[str, Any]:

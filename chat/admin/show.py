@@ -24,6 +24,11 @@ def when(ms: int | None) -> str:
     return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M") if ms is not None else ""
 
 
+def some(count: int, what: str) -> str:
+    """``1 record``, ``2 records``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 def size(count: int) -> str:
     """``512 B``, ``1.5 MiB``."""
     amount = float(count)

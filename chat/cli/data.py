@@ -28,12 +28,12 @@ def backup(loaded: "Loaded", file: Path, force: bool, as_json: bool) -> None:
     In FILE are the database and the server's own certificate with its key. Keep it as secret as the data folder.
     """
     from chat.admin import safekeeping
-    from chat.admin.show import size
+    from chat.admin.show import size, some
 
     with refusing(), progress("Backup") as shown:
         made = safekeeping.back_up(loaded.config, file, force=force, progress=shown)
     key = "" if made["certificate"] else ", without the certificate, which is not the server's own"
-    done(f"{made['file']}: {made['records']} records, {size(made['bytes'])}, checked{key}", made, as_json=as_json)
+    done(f"{made['file']}: {some(made['records'], 'record')}, {size(made['bytes'])}, checked{key}", made, as_json=as_json)
 
 
 @main.command()
@@ -116,7 +116,7 @@ def search(
     loaded: "Loaded", words: str, channel: str | None, user: str | None, since: int | None, private: bool, as_json: bool
 ) -> None:
     """Find the messages in which all of WORDS occur. It looks at every record, beside the server, which does not notice."""
-    from chat.admin import look, pages, records
+    from chat.admin import look, pages, records, show
 
     since_ms = int(time.time() * 1000) - since if since is not None else 0
     began, count = time.monotonic(), 0
@@ -134,4 +134,4 @@ def search(
             count += 1
     if not as_json:
         took = time.monotonic() - began
-        click.echo(f"{count} found in {looked:,} records, {took:.1f} s", err=True)
+        click.echo(f"{count} found in {show.some(looked, 'record')}, {took:.1f} s", err=True)

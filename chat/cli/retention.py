@@ -49,8 +49,10 @@ def retention(
     if forever and channel is not None:
         keep_ms = keep_bytes = 0
     if really:
+        from chat.admin.show import some
+
         told = operate(loaded.config, "retention.set", label="Retention", channel=channel, keep_ms=keep_ms, keep_bytes=keep_bytes)
-        done(f"{_where(channel)}: {_words(keep_ms, keep_bytes, channel)}; {told['deleted']} records are deleted", told, as_json=as_json)
+        done(f"{_where(channel)}: {_words(keep_ms, keep_bytes, channel)}; {some(told['deleted'], 'record')} deleted", told, as_json=as_json)
         return
     rows = _preview(loaded.config, channel, keep_ms, keep_bytes)
     _list(rows, as_json=as_json, none="nothing would be deleted now; --apply sets it")
@@ -96,4 +98,5 @@ def _words(keep_ms: int | None, keep_bytes: int | None, channel: str | None) -> 
 
     if not keep_ms and not keep_bytes:
         return "everything" if channel in (None, "server") or keep_ms == 0 or keep_bytes == 0 else "as on the server"
-    return ", at most ".join(filter(None, [show.span(keep_ms or None), show.size(keep_bytes) + " of text" if keep_bytes else ""]))
+    limits = [f"the last {show.span(keep_ms)}"] if keep_ms else []
+    return ", ".join([*limits, *([f"at most {show.size(keep_bytes)} of text"] if keep_bytes else [])])

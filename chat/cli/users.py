@@ -69,7 +69,7 @@ def passwd(loaded: "Loaded", name: str, generate: bool, as_json: bool) -> None:
 def suspend(loaded: "Loaded", name: str, reason: str | None, as_json: bool) -> None:
     """Let nobody in with NAME's account, until unsuspend. It keeps its channels and roles."""
     told = operate(loaded.config, "user.suspend", name=name, reason=reason)
-    done(f"{told['user']} is suspended, and logged out everywhere; back: chat user unsuspend {told['user']}", told, as_json=as_json)
+    done(f"{told['user']} is suspended, and logged out everywhere; to end that: chat user unsuspend {told['user']}", told, as_json=as_json)
 
 
 @user.command()
@@ -90,7 +90,8 @@ def unsuspend(loaded: "Loaded", name: str, as_json: bool) -> None:
 def role(loaded: "Loaded", name: str, role: str, as_json: bool) -> None:
     """Make NAME a member, an admin or the owner of the server. The owner of before is an admin then."""
     told = operate(loaded.config, "user.role", name=name, role=role)
-    done(f"{told['user']} is {role} of the server now", told, as_json=as_json)
+    what = {"member": "a member", "admin": "an admin", "owner": "the owner"}[role]
+    done(f"{told['user']} is {what} of the server now", told, as_json=as_json)
 
 
 @user.command()
@@ -150,28 +151,30 @@ def list_bans(loaded: "Loaded", as_json: bool) -> None:
 
     with refusing(), look.opened(loaded.config) as db:
         rows = look.bans(db)
-    shown = [(r["user"], r["by"], when(r["since"]), when(r["until"]) or "lifted", r["reason"]) for r in rows]
+    shown = [(r["banned"], r["by"], when(r["since"]), when(r["until"]) or "it is lifted", r["reason"]) for r in rows]
     listed(("banned", "by", "since", "until", "reason"), shown, rows, as_json=as_json, none="nobody is banned")
 
 
 @ban.command("add")
-@click.argument("name")
+@click.argument("who")
 @click.argument("reason", required=False)
 @click.option("--for", "for_ms", callback=span, metavar="TIME", help="How long, such as 7d or 12h; without it until it is lifted.")
 @json_option
 @server_options
-def add_ban(loaded: "Loaded", name: str, reason: str | None, for_ms: int | None, as_json: bool) -> None:
-    """Ban NAME, a person: out of every channel, every session ends, no login is let in. Or an address or a network, such as
-    203.0.113.0/24: nobody but admins comes from there."""
-    told = operate(loaded.config, "ban.add", name=name, reason=reason, for_ms=for_ms)
-    done(f"{told['user']} is banned; back: chat ban remove {told['user']}", told, as_json=as_json)
+def add_ban(loaded: "Loaded", who: str, reason: str | None, for_ms: int | None, as_json: bool) -> None:
+    """Ban WHO: a person (out of every channel, every session ends, no login is let in), an address, or a network such as 192.0.2.0/24."""
+    from chat.admin.show import when
+
+    told = operate(loaded.config, "ban.add", name=who, reason=reason, for_ms=for_ms)
+    until = f" until {when(told['until'])}" if told["until"] is not None else ""
+    done(f"{told['banned']} is banned{until}; to lift it: chat ban remove {told['banned']}", told, as_json=as_json)
 
 
 @ban.command("remove")
-@click.argument("name")
+@click.argument("who")
 @json_option
 @server_options
-def remove_ban(loaded: "Loaded", name: str, as_json: bool) -> None:
-    """Lift the ban of NAME, a person, an address or a network."""
-    told = operate(loaded.config, "ban.remove", name=name)
-    done(f"{told['user']} may come back", told, as_json=as_json)
+def remove_ban(loaded: "Loaded", who: str, as_json: bool) -> None:
+    """Lift the ban of WHO: a person, an address or a network."""
+    told = operate(loaded.config, "ban.remove", name=who)
+    done(f"{told['banned']} may come back", told, as_json=as_json)

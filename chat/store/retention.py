@@ -38,8 +38,8 @@ class Cut:
     bytes: int
 
 
-_CONVERSATIONS: Final = """SELECT c.id, coalesce('#' || c.name, '@' || l.name || ' and @' || h.name), c.kind, c.last_seq,
-        c.retain_ms, c.retain_bytes
+_CONVERSATIONS: Final = """SELECT c.id, coalesce('#' || c.name, '@' || min(l.name, h.name) || ' and @' || max(l.name, h.name)), c.kind,
+        c.last_seq, c.retain_ms, c.retain_bytes
     FROM conversations c LEFT JOIN accounts l ON l.id = c.low LEFT JOIN accounts h ON h.id = c.high WHERE c.last_seq > 0 ORDER BY 2"""
 _YOUNG: Final = "SELECT seq FROM records WHERE conv = ? AND ts >= ? ORDER BY seq LIMIT 1"  # times never go back in a conversation
 _FITS: Final = """SELECT seq FROM (SELECT seq, sum(length(CAST(body AS BLOB))) OVER (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING) AS bytes

@@ -80,13 +80,13 @@ async def test_bans_and_invites(served, shell):
         await shell("ban add bob", "spam")
         await bob.until_type("closing")
     (row,) = await shell.json("ban list")
-    assert (row["user"], row["by"], row["reason"]) == ("bob", "server", "spam")
+    assert (row["banned"], row["by"], row["reason"]) == ("bob", "server", "spam")
     await shell("ban remove bob")
     assert (await shell("ban list")).stdout == "nobody is banned\n"
-    assert (await shell("ban add 203.0.113.7/24 --for 2h", "open proxy")).stdout.startswith("203.0.113.0/24 is banned")
+    assert (await shell("ban add 203.0.113.7/24 --for 2h", "open proxy")).stdout.startswith("203.0.113.0/24 is banned until 20")
     assert "this machine itself" in await shell.refused("ban add 127.0.0.1")
     (row,) = await shell.json("ban list")
-    assert (row["user"], row["reason"], row["until"] - row["since"]) == ("203.0.113.0/24", "open proxy", 7_200_000)
+    assert (row["banned"], row["reason"], row["until"] - row["since"]) == ("203.0.113.0/24", "open proxy", 7_200_000)
     assert (await shell("ban remove 203.0.113.0/24")).returncode == 0
     assert (await shell("ban list")).stdout == "nobody is banned\n"
     made = await shell.json("invite --uses 1 --expires 2d --role admin")

@@ -74,7 +74,7 @@ async def test_retention_tells_first_and_then_does(served):
     page = await served.carol.ask("history", conv="#lobby", limit=10)
     assert (page["first_seq"], len(page["messages"])) == (1, 2)
     done = await shell("retention lobby --size 45b --apply")
-    assert done.stdout == "#lobby: 45 B of text; 1 records are deleted\n", done.stderr
+    assert done.stdout == "#lobby: at most 45 B of text; 1 record deleted\n", done.stderr
     page = await served.carol.ask("history", conv="#lobby", limit=10)
     assert (page["first_seq"], [m["seq"] for m in page["messages"]], page["last_seq"]) == (2, [2], 2)
     assert [row["keep_bytes"] for row in await shell.json("retention")] == [None, 45]

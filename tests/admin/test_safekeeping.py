@@ -29,7 +29,7 @@ async def test_what_the_operator_reads(tmp_path):
             await bob.say("lobby", "hello")
         kept = tmp_path / "kept"
         done = await shell("backup", str(kept))
-        assert done.stdout.startswith(f"{kept}: 1 records, "), done.stderr
+        assert done.stdout.startswith(f"{kept}: 1 record, "), done.stderr
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert await shell.refused("backup", str(kept)) == f"{kept} exists already; --force replaces it"
         assert (await shell("backup --force", str(kept))).returncode == 0

@@ -142,12 +142,12 @@ async def test_a_short_lock_is_only_waited_for(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 24 MiB of one's own."""
+    """A file system of 64 MiB of one's own."""
     where = tmp_path / "disk"
     where.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root mounts a tmpfs")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", where], capture_output=True, text=True, timeout=20)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", where], capture_output=True, text=True, timeout=20)
     if mounted.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
     yield where
