@@ -251,3 +251,24 @@ async def test_a_command_asks_only_where_its_person_may_write(tmp_path):
         call = await bob.types("//survey")
         assert "for announcements" in call.error
         assert ann.question is None
+
+
+COUNTING = '''
+from chat.plugin import *
+
+@command
+async def count(ctx: Context) -> str:
+    """Count, as many do at once."""
+    return str(await ctx.store.update("n", lambda n: n + 1, 0))
+'''
+
+
+@virtual_time
+async def test_many_count_at_once_and_nobody_is_left_out(tmp_path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    async with open_room(tmp_path / "counting.py", people=[f"p{n}" for n in range(20)]) as room:
+        async with trio.open_nursery() as nursery:
+            for person in room.people:
+                nursery.start_soon(person.types, "//count")
+        await trio.testing.wait_all_tasks_blocked()
+        assert room.stored() == {"n": 20}

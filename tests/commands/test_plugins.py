@@ -108,7 +108,9 @@ def test_a_package_that_is_installed_brings_its_commands(module, tmp_path):
 def folder(tmp_path):
     folder = tmp_path / "plugins"
     folder.mkdir(mode=0o700)
-    return folder
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("chat_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -187,6 +189,30 @@ def test_two_plugins_may_exchange_names(folder, plugins):
     assert len(plugins.load()) == 2
     assert names(plugins) == ["coin", "dice"]
     assert not plugins.problems
+
+
+def test_who_keeps_its_old_version_keeps_its_names_too(folder, plugins):
+    (folder / "a.py").write_text(DICE)
+    (folder / "b.py").write_text(DICE.replace("dice", "coin"))
+    plugins.load()
+    before = dict(plugins.loaded)
+    (folder / "a.py").write_text(DICE.replace("dice", "coin"))
+    (folder / "b.py").write_text(DICE.replace("dice", "help"))
+    assert plugins.load() == []
+    assert plugins.loaded == before
+    assert names(plugins) == ["coin", "dice"]
+    assert sorted(plugins.problems) == ["plugins/a.py", "plugins/b.py"]
+
+
+def test_a_module_that_fails_leaves_the_one_before_where_others_look_for_it(folder, plugins):
+    (folder / "a.py").write_text(DICE)
+    plugins.load()
+    module = sys.modules["chat_plugin_a"]
+    (folder / "a.py").write_text("1/0")
+    (folder / "b.py").write_text("1/0")
+    plugins.load()
+    assert sys.modules["chat_plugin_a"] is module
+    assert "chat_plugin_b" not in sys.modules
 
 
 def test_a_file_takes_the_place_of_the_module_of_its_name(module, folder):
