@@ -221,11 +221,10 @@ def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> No
             handed_on = await desk.ask(Finished(calling=calling, decide=decide, error=error))
         finally:
             desk.questions.finish(run)
-            if not handed_on and calling.key is not None:  # cancelled with its session, or the daemon ends
-                desk.calling.pop(calling.key, None)
+            if not handed_on:  # cancelled with its session, or the daemon ends
+                there = [(waiter, id) for waiter, id in calling.waiting if waiter.session in desk.state.held]
+                _over(desk, calling, ChatError("shutting_down", "the server stops", retry_after=1), there)
             desk.wake()
-            for waiter, _ in calling.waiting:
-                waiter.command_ended()
 
     desk.start_task(session, task)
 
@@ -244,8 +243,6 @@ def _join_in(link: it.Connection, asked: Asked, calling: Calling) -> None:
 def finished(desk: Desk, item: Finished) -> None:
     """Decide what an ``async def`` command found out. The first who asked is answered in its place; who came again, as a retry."""
     asked, decide, run = item.calling.asked, item.decide, item.calling.run
-    if item.calling.key is not None:
-        desk.calling.pop(item.calling.key, None)
     (link, _), *others = item.calling.waiting
     try:
         if run.session not in desk.state.held:
@@ -260,8 +257,23 @@ def finished(desk: Desk, item: Finished) -> None:
     except ChatError as error:
         _refuse(desk, link, asked, error)
         again = error
-    for other, id in others:
-        _refuse(desk, other, attrs.evolve(asked, id=id), again)
+    _over(desk, item.calling, again, others)
+
+
+def _over(desk: Desk, calling: Calling, error: ChatError, unanswered: list[tuple[it.Connection, int | str]]) -> None:
+    """Nobody can join it any more; the *unanswered* are told *error*, if the committer knows no result for them.
+
+    Who asked again from another session than the one that the command ended with may simply give it once more.
+    """
+    if calling.key is not None:
+        desk.calling.pop(calling.key, None)
+    held = desk.state.held
+    elsewhere = ChatError("busy", "the session that gave this command has ended, and the command with it; try again", retry_after=1)
+    for link, id in unanswered:
+        told = elsewhere if calling.run.session not in held and link.session in held else error
+        _refuse(desk, link, attrs.evolve(calling.asked, id=id), told)
+    for link, _ in calling.waiting:
+        link.command_ended()
 
 
 def _finish(desk: Desk, link: it.Connection, asked: Asked, done: it.Done) -> None:

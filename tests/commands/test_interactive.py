@@ -311,6 +311,36 @@ async def test_the_askers_session_ends_with_its_window():
         assert HEARD == ["cancelled by trio"]
 
 
+async def test_who_asked_again_from_another_session_is_told_when_the_first_ends():
+    async with talking(*ALL) as talk:
+        talk.touched = SESSIONS
+        ann, bob = talk.person("ann"), talk.person("bob")
+        phone = talk.house.log_in("ann")
+        await talk.call(ann, "dare bob", cid="c1")
+        again = await talk.call(phone, "dare bob", cid="c1")
+        await window_passes(talk, ann)
+        assert talk.reply(phone, again)["code"] == "busy"
+        id = await talk.call(phone, "dare bob", cid="c1")
+        talk.touched = {*SESSIONS, "cids"}
+        await talk.answer(bob, talk.only(bob), "yes")
+        assert talk.reply(phone, id)["text"] == "bob says yes"
+
+
+async def test_a_retry_that_comes_just_as_the_command_is_done_is_answered():
+    async with talking(*ALL) as talk:
+        talk.touched = {"cids"}
+        ann = talk.person("ann")
+        phone = talk.house.log_in("ann")
+        await talk.call(ann, "pick", cid="c1")
+        question = talk.only(ann)
+        await talk.house.tell(ann, m.Answer(id=1, question=question, text="4"))
+        for id in range(20, 24):  # one of them is between the command's end and its decision
+            await talk.house.tell(phone, m.Command(id=id, text="pick", channel="lobby", cid="c1"))
+            await trio.lowlevel.checkpoint()
+        await talk.settle()
+        assert {talk.reply(phone, id).get("text", "busy") for id in range(20, 24)} <= {"you picked 4", "busy"}
+
+
 async def test_who_is_asked_loses_the_connection_and_is_asked_again_with_the_time_that_is_left():
     async with talking(*ALL) as talk:
         talk.touched = SESSIONS
