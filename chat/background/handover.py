@@ -28,6 +28,7 @@ or a container somebody waits for the end of the first process: it becomes a `re
 """
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -207,6 +208,7 @@ class Heir:
             check_before(config)
             _check_inside(config)
             prepared.bind(config, by_address)
+            _warm_up()
         except BaseException as exc:
             for sockets in by_address.values():
                 for sock in sockets:
@@ -279,3 +281,17 @@ def _check_inside(config: Config) -> None:
         check(config.database, config.storage.busy_timeout_s)
     except (plugins.PluginBroken, StoreRefused) as exc:
         raise StartRefused(" ".join(str(exc).split())) from exc
+
+
+def _warm_up() -> None:
+    """What is read and made at its first use, while the old one still serves: it would be two thirds of the pause (160 of 230 ms)."""
+    from importlib.metadata import entry_points
+
+    from chat.admin import registry
+    from chat.protocol import names
+
+    names.channel_name("warm")  # look-alikes: 9,619 of them
+    registry.load()
+    entry_points(group="chat.commands")
+    gc.collect()
+    gc.freeze()  # or the daemon's own collection, in the pause, would look at all this again
