@@ -35,6 +35,7 @@ from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
 CONTEXT: Final = 15
+PATIENCE_S: Final = 60  # a command that was too fast is tried again by itself, if it need not wait longer
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
 
 
@@ -89,6 +90,7 @@ class Console:
         self._folded: tuple[str, str] | None = None  # the last line stands for what this person says there, whom one ignores
         self._shown: set[str] = set()  # conversations of which something was shown
         self.asking: tuple[str, list[str | None], trio.Event] | None = None
+        self.held_back: list[tuple[float, str]] = []  # commands that were too fast: when they are tried again, and their names
         self._lost = False
         self._left_behind = 0
 
@@ -372,7 +374,8 @@ class Console:
             return
         channel = self.current if self.current is not None and self.current.startswith("#") else None
         try:
-            result = await self.client.command(text, channel=channel)
+            while (result := await self._try_command(text, channel)) is None:
+                pass
         except ChatError as error:
             self.complain(error.message)
             return
@@ -384,6 +387,21 @@ class Console:
             await self.switch("#" + words[1].removeprefix("#"))
         else:
             await self.refresh()
+
+    async def _try_command(self, text: str, channel: str | None) -> m.Result | None:
+        """None: it was too fast, has waited as long as the server said, and is to be tried again."""
+        try:
+            return await self.client.command(text, channel=channel)
+        except ChatError as error:
+            wait_s = error.retry_after or 0.0
+            if error.code != "rate_limited" or not 0 < wait_s <= PATIENCE_S:
+                raise
+        waiting = (time.monotonic() + wait_s, text.split()[0])
+        self.held_back.append(waiting)
+        self.screen.refresh()
+        await trio.sleep(wait_s)
+        self.held_back.remove(waiting)
+        return None
 
     # ------------------------------------------------------------ conversations
 

@@ -39,7 +39,7 @@ def prompt(console: "Console") -> list[Fragment]:
 
 
 def toolbar(console: "Console") -> list[Fragment]:
-    client, status = console.client, console.status
+    client, status, now = console.client, console.status, time.monotonic()
     server = clean(client.welcome.name) if client.welcome is not None else client.target.key
     fragments: list[Fragment]
     if status.state == "online":
@@ -53,6 +53,8 @@ def toolbar(console: "Console") -> list[Fragment]:
         fragments.append((DIM, f" · {clean(info.topic)[:60]}"))
     if pending := client.pending:
         fragments.append((WARN, f"   {_waiting(client, pending)}"))
+    for until, command in console.held_back:
+        fragments.append((WARN, f"   {clean(command)[:32]}: again in {math.ceil(max(0.0, until - now))} s"))
     if unread := console.reading.counts():
         fragments.append(("", "   " + "  ".join(f"{clean(conv)} {number}" for conv, number in unread)))
     if waiting := len(client.questions):

@@ -174,6 +174,31 @@ test("a refusal for now holds the order; one for good lets the next pass", async
   assert.equal(client.outbox.entries[0].failed, "you are muted");
 });
 
+test("a command that was too fast is asked again when its time has come", async (t) => {
+  const waits = [];
+  const real = globalThis.setTimeout;
+  globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
+  t.after(() => (globalThis.setTimeout = real));
+  const { here, client } = await loggedIn();
+  const coming = client.command("report bob", "#a");
+  await settled();
+  const { cid } = here.socket.of("command")[0];
+  here.socket.answer("command", { type: "error", code: "rate_limited", message: "too many commands; wait 0.4 s", retry_after: 0.4 });
+  await settled();
+  assert.equal(client.held.name, "report");
+  assert.equal(here.socket.of("command").length, 1);
+  waits.find(([, ms]) => ms === 400)[0]();
+  await settled();
+  assert.equal(client.held, null);
+  assert.deepEqual(here.socket.of("command").map((each) => each.cid), [cid, cid]);
+  here.socket.answer("command", { type: "result", text: "reported" });
+  assert.equal((await coming).text, "reported");
+  const refused = client.command("report bob", "#a");
+  await settled();
+  here.socket.answer("command", { type: "error", code: "rate_limited", message: "too many reports; wait 600 s", retry_after: 600 });
+  await assert.rejects(refused, /too many reports/); // nobody waits that long
+});
+
 test("what waits in one conversation holds up no other, and says for how long", async (t) => {
   const waits = [];
   const real = globalThis.setTimeout;

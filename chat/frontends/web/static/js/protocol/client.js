@@ -19,6 +19,7 @@ import { Emitter } from "./emitter.js";
 import { Outbox, newCid } from "./outbox.js";
 import { FILL_LIMIT, Timeline } from "./timeline.js";
 
+const PATIENCE_S = 60; // a command that was too fast is asked again by itself, if it need not wait longer
 const LATER = new Set(["rate_limited", "busy", "storage_unavailable", "storage_full", "shutting_down", "indeterminate", "internal_error", "timeout"]);
 const CURSOR_BYTES = 6_500; // a frame may have 8 KiB before there is a session
 const found = (names) => names.find((name) => globalThis.navigator?.userAgent?.includes(name));
@@ -423,8 +424,27 @@ export class Client extends Emitter {
 			this.#answered(cid).resolve(answer);
 		} catch (error) {
 			if (!(error instanceof Refusal)) return; // asked again after the resume
+			if (error.code === "rate_limited" && error.retryAfter <= PATIENCE_S) return this.#askLater(cid, error);
 			this.#answered(cid).reject(error);
 		}
+	}
+
+	// Too fast: it waits as long as the server says, and `held` tells.
+	#askLater(cid, { retryAfter, message }) {
+		const waiting = this.#commands.get(cid);
+		waiting.hold = { until: Date.now() + retryAfter * 1000, why: message, name: waiting.command.text.trim().split(/\s/)[0] };
+		this.emit("outbox", null);
+		later(retryAfter).then(() => {
+			waiting.hold = null;
+			this.emit("outbox", null);
+			this.#ask(cid);
+		});
+	}
+
+	// A command that waits: {until, why, name}.
+	get held() {
+		for (const { hold } of this.#commands.values()) if (hold) return hold;
+		return null;
 	}
 
 	#answered(cid) {

@@ -87,13 +87,13 @@ export class Composer {
 
 	// What was said last has to wait (slow mode, too fast): it is sent by itself, and this says when.
 	#countDown() {
-		const { outbox } = this.store.client;
-		const hold = this.store.current && outbox?.of(this.store.current).some((entry) => !entry.failed) ? outbox.held(this.store.current) : null;
+		const { outbox, held } = this.store.client;
+		const hold = this.store.current && outbox?.of(this.store.current).some((entry) => !entry.failed) ? outbox.held(this.store.current) : held;
 		this.ticking = Boolean(hold);
 		this.waiting.hidden = !hold;
 		if (!hold) return;
 		const seconds = Math.max(0, Math.ceil((hold.until - Date.now()) / 1000));
-		const text = `${hold.why.replace(/;? wait [\d.]+ s$/, "")}: your message is sent in ${seconds} s`;
+		const text = `${hold.why.replace(/;? wait [\d.]+ s$/, "")}: ${hold.name ? `${this.store.prefix()}${hold.name} is tried again` : "your message is sent"} in ${seconds} s`;
 		if (this.waiting.textContent !== text) this.waiting.textContent = text;
 	}
 
