@@ -308,19 +308,16 @@ def bind(arguments: Sequence[Argument], text: str, resolver: Resolver) -> dict[s
     words: list[str | None] = []  # None: left out, though more follow
     at = 0
     for place, argument in enumerate(arguments):
-        if argument.rest:
-            at = _end(_SPACE, text, at)
-            word, at = text[at:] or None, len(text)
-        else:
-            start = at
-            word, at = cut_word(text, at)
-        if word is None:
+        at = _end(_SPACE, text, at)
+        if at == len(text):
             break
-        if _may_be_left_out(arguments, place) and not _DURATION.fullmatch(word.lower()):
-            words.append(None)
-            at = start
+        if argument.rest:
+            word, at = text[at:], len(text)
+        elif _may_be_left_out(arguments, place) and not _DURATION.fullmatch(text[at : _end(_BARE, text, at)].lower()):
+            word = None
         else:
-            words.append(word)
+            word, at = cut_word(text, at)
+        words.append(word)
     missing = [argument for argument in arguments[len(words) :] if argument.required]
     if missing:
         raise ArgumentProblem(f"{' and '.join(map(str, missing))} {'is' if len(missing) == 1 else 'are'} missing")

@@ -115,6 +115,39 @@ def test_rest_is_verbatim():
     assert [str(argument) for argument in arguments_of(shout)] == ["(rest)"]
 
 
+def sanction(ctx, who: str, duration: Duration | None = None, reason: Rest = ""): ...
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("bob", {"who": "bob"}),
+        ("bob 2h", {"who": "bob", "duration": 7200}),
+        ("bob 2H spam  and\nmore", {"who": "bob", "duration": 7200, "reason": "spam  and\nmore"}),
+        ("bob spam 2h", {"who": "bob", "duration": None, "reason": "spam 2h"}),
+        ('bob  "2h" is no', {"who": "bob", "duration": None, "reason": '"2h" is no'}),
+        ('bob "spam', {"who": "bob", "duration": None, "reason": '"spam'}),
+        ("bob 2hours", {"who": "bob", "duration": None, "reason": "2hours"}),
+        ("bob -- 2h", {"who": "bob", "duration": None, "reason": "-- 2h"}),
+    ],
+)
+def test_a_duration_before_the_rest_may_be_left_out(text, values):
+    assert parse(sanction, text) == values
+
+
+def test_one_that_is_none_of_the_allowed_is_no_reason():
+    assert problem(sanction, "bob 0s spam") == "(duration): a duration is more than nothing and at most ten years"
+
+
+def test_a_duration_that_must_be_there_is_not_left_out():
+    def remind(ctx, when: Duration, what: Rest): ...
+
+    def pause(ctx, when: Duration | None = None, then: str = ""): ...
+
+    assert problem(remind, "tea is ready") == '<when>: "tea" is no duration; 30s, 10m, 2h, 7d and 1h30m are'
+    assert problem(pause, "tea") == '(when): "tea" is no duration; 30s, 10m, 2h, 7d and 1h30m are'
+
+
 def test_nothing_is_resolved_before_the_number_of_arguments_is_right():
     resolver = Names()
     with pytest.raises(ArgumentProblem):

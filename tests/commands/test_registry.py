@@ -175,6 +175,20 @@ def test_names_are_found_by_alias_and_in_any_case(registry, text):
     assert parse(registry, text).spec is ban
 
 
+def test_an_option_is_a_command_of_its_own(registry):
+    @command(needs="admin")
+    def ban_list(ctx, pattern: Rest = ""):
+        """List bans."""
+
+    registry.add(ban_list)
+    assert parse(registry, "ban --list a b").arguments == {"pattern": "a b"}
+    assert parse(registry, "BAN --List").spec is ban_list
+    assert parse(registry, "ban-list x").spec is ban_list
+    assert refused(registry, "ban --other x").code == "not_found", "nobody's name"
+    assert parse(registry, "topic --list").arguments == {"text": "--list"}
+    assert refused(registry, "ban --list x", only_members).message == "not you: ban-list"
+
+
 def test_underscores_are_hyphens(registry):
     assert parse(registry, "create_channel x").spec is create_channel
     assert registry.get("Create_Channel") is create_channel
