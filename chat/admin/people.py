@@ -8,7 +8,7 @@ from chat.protocol import names
 from chat.rooms import administration as a
 from chat.rooms import decisions as d
 from chat.rooms import moderation
-from chat.rooms.sanctions import network_of
+from chat.rooms.sanctions import network_of, shown
 
 ERASE_ROWS = 5000  # of one step: some ms of the writer's time
 
@@ -103,7 +103,7 @@ async def unban(call: Call, name: str) -> dict[str, Any]:
 
 def _banned(call: Call, name: str) -> str:
     network = network_of(name)
-    return str(network) if network is not None else call.house.state.find_account(name).name
+    return shown(network) if network is not None else call.house.state.find_account(name).name
 
 
 # ---------------------------------------------------------------- invites

@@ -44,7 +44,7 @@ def back_up(config: Config, target: Path, *, force: bool, progress: Progress) ->
         raise Refused(str(exc)) from None
     except OSError as exc:
         raise Refused(f"{exc.filename}: {exc.strerror}; no backup was made") from None
-    return {**made, "file": str(target), "certificate": "certificate.pem" in files}
+    return {**made, "file": str(target), "certificate": config.tls.certificate is None}
 
 
 def look_at(source: Path) -> sqlite_restore.Backup:

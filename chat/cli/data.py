@@ -32,7 +32,7 @@ def backup(loaded: "Loaded", file: Path, force: bool, as_json: bool) -> None:
 
     with refusing(), progress("Backup") as shown:
         made = safekeeping.back_up(loaded.config, file, force=force, progress=shown)
-    key = "" if made["certificate"] else ", without the certificate, which is not the server's own"
+    key = "" if made["certificate"] else "; not in it is the certificate that the configuration names (tls.certificate)"
     done(f"{made['file']}: {some(made['records'], 'record')}, {size(made['bytes'])}, checked{key}", made, as_json=as_json)
 
 
