@@ -233,6 +233,7 @@ export class Store extends Emitter {
 	// ---- what comes
 
 	#opened(frame, fresh) {
+		if (fresh && this.client.welcome.motd) this.tell(this.client.welcome.motd);
 		this.questions.clear(); // what is still asked is shown again
 		if (fresh || !Object.keys(this.marks).length) this.marks = this.client.keeper.readMarks(frame.user);
 		this.ignored = new Set(frame.ignored ?? []);
