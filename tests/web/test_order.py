@@ -1,4 +1,4 @@
-"""What those who keep order do, and what one does oneself, as the page tells it: tombstones, folded people, prefixes, mutes, kicks, bans."""
+"""What those who keep order do, and what one does oneself, as the page tells: tombstones, folded people, prefixes, mutes, kicks, bans."""
 
 import pytest
 
