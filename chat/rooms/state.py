@@ -391,6 +391,8 @@ class State:
         del self.rooms[room.id], self._rooms_by_canonical[room.canonical], self._rooms_by_skeleton[room.skeleton]
         del self._rooms_by_name[room.name]
         self.book.drop_room(room.id)
+        if room.prefix is not None:
+            self._gather_prefixes()
 
     def _use_invite(self, invite: Invite) -> None:
         if invite.uses_left is not None:

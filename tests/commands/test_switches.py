@@ -123,6 +123,14 @@ def test_a_channel_has_a_prefix_of_its_own(house):
     assert house.state.prefixes == ()
 
 
+async def test_it_goes_with_its_channel(house):
+    await house.command_async(house.bob, "create-channel garden")
+    house.command(house.bob, "set-prefix ?", "garden")
+    assert house.state.prefixes == ("?",)
+    house.command(house.bob, "delete-channel garden")
+    assert house.state.prefixes == ()
+
+
 def test_it_is_told_with_the_session_and_to_who_joins(house):
     house.command(house.ann, "set-prefix .", "lobby")
     house.ask(house.bob, m.Leave(id=1, channel="lobby"))

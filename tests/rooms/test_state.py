@@ -17,6 +17,7 @@ from chat.rooms.state import State
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
 from tests.rooms.house import dump
+from tests.rooms.machine import Commands
 
 USERS = ["ann", "Bob", "cem", "dora", "eve"]
 ROOMS = ["lobby", "Garden", "secret", "attic"]
@@ -29,7 +30,7 @@ lasts = st.sampled_from([5, 500, None])  # ms
 what_to_do = st.sampled_from(["kick", "channel-ban", "mute", "unmute", "channel-unban"])
 
 
-class StateMachine(RuleBasedStateMachine):
+class StateMachine(Commands, RuleBasedStateMachine):
     """Decisions are applied to a state and committed to a real store. The model is a dict of lists, and rules that a child could say."""
 
     def __init__(self):
