@@ -18,6 +18,7 @@ from chat.rooms.policy import RateLimits
 from chat.rooms.rules import Sanction
 from tests.commands.talking import talking
 from tests.rooms.house import Line
+from tests.store.faults import Faults
 
 FOR_EVER = 3000
 SESSIONS = {"sessions", "tokens"}
@@ -528,6 +529,35 @@ async def test_the_server_stops():
         await talk.settle()
         assert talk.closed(bob) == ["stopping"]
         assert talk.reply(ann, id)["code"] == "shutting_down"
+
+
+async def test_a_commit_fails_and_the_question_goes_on():
+    async with talking(*ALL) as talk:
+        ann, bob, eve = map(talk.person, ("ann", "bob", "eve"))
+        id = await talk.call(ann, "dare bob")
+        room = talk.house.state.room("lobby")
+        talk.touched = {"meta"}  # the fence
+        faults = Faults(talk.house.writer)
+        faults.fail("COMMIT", times=1)
+        await carry_out(talk, fx.DropMember(room=room.id, account=eve.account, reason="kicked"))
+        await talk.answer(bob, talk.only(bob), "perhaps")
+        assert talk.house.desk.generation == 1, "the state was loaded anew"
+        assert eve.account in talk.house.state.room("lobby").members
+        await talk.answer(bob, talk.only(bob), "yes")
+        assert talk.reply(ann, id)["text"] == "bob says yes"
+
+
+async def test_the_kick_that_ends_a_question_is_not_stored_and_it_is_over_all_the_same():
+    async with talking(*ALL) as talk:
+        ann, bob = talk.person("ann"), talk.person("bob")
+        id = await talk.call(ann, "dare bob")
+        talk.touched = {"meta"}  # the fence
+        faults = Faults(talk.house.writer)
+        faults.fail("COMMIT", times=1)
+        await go(talk, bob, "is kicked")
+        assert HEARD == ["target_gone"]
+        assert talk.closed(bob) == ["target_gone"]
+        assert talk.reply(ann, id)["code"] == "not_found"
 
 
 # ---------------------------------------------------------------- rights at the answer
