@@ -1,6 +1,8 @@
 """Conversations over real sockets with a real daemon: a plugin asks, people answer, lose their connection, and the daemon goes."""
 
 import json
+import os
+import signal
 import sys
 import textwrap
 
@@ -192,6 +194,22 @@ async def test_the_server_stops_while_a_question_is_open(server):
         assert await server.wait() == 0
         assert trio.current_time() - began < 6
     assert not errors_in_log(server)
+
+
+async def test_a_plugin_is_edited_and_loaded_anew_while_it_asks(server):
+    file = server.data_dir / "plugins" / "bad.py"
+    async with await Guest.register(server, "ann") as ann, await Guest.register(server, "bob") as bob:
+        await give(ann, "dare bob", "c1", 50)
+        await question(bob)
+        file.write_text(file.read_text().replace('"Well?"', '"Well, now?"'))
+        os.kill(server.pid(), signal.SIGHUP)
+        assert await over(bob) == "command_gone"
+        assert (await ann.until(with_id(50)))["code"] == "removed"
+        await give(ann, "dare bob", "c2", 51)
+        asked = await question(bob)
+        assert asked["text"] == "Well, now?"
+        assert (await bob.ask("answer", question=asked["question"], text="yes"))["type"] == "ok"
+        assert (await ann.until(with_id(51)))["text"] == "bob says yes"
 
 
 async def test_a_killed_server_asks_nothing_any_more(server):
