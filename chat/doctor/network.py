@@ -25,7 +25,7 @@ def server(config: Config) -> Iterator[Finding]:
         yield fine("server", f"none runs here{left}")
         return
     try:
-        found = client.ask(config, "figures", {})
+        found = client.ask(config, "figures", {}, answer_s=ANSWER_S)
     except (OSError, client.Refused) as error:
         todo = "its log says why (chat logs); chat restart helps if it hangs"
         yield wrong("server", f"pid {running.pid} runs and does not answer at {client.socket_of(config)}: {error}", todo)

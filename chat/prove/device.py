@@ -234,11 +234,12 @@ class Device:
         self._deaf = not self._ear.is_set()
         self._acked_number = 0
         self._asked.clear()
+        whole = False
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, wire)
-                    await self._read(wire)
+                    whole = await self._read(wire)
                     nursery.cancel_scope.cancel()
         finally:
             self._wire = None
@@ -248,7 +249,7 @@ class Device:
             self._killed |= not (server.up and server.starts == start)
             if self._deaf and not (self._killed or self._ending or self._scope.cancelled_caught):
                 self._world.counts["cut off"] += 1
-            if self.kind == "tcp" and self._ending and not (tunnel or self._killed or self._told_off or self._scope.cancelled_caught):
+            if whole and self.kind == "tcp" and self._ending and not (tunnel or self._killed or self._told_off):
                 self._check_answered()
             self.in_flight.clear()
             if self._left is not wire:
@@ -273,7 +274,8 @@ class Device:
         except ENDED:
             self._scope.cancel()
 
-    async def _read(self, wire: Wire) -> None:
+    async def _read(self, wire: Wire) -> bool:
+        """*Returns* whether the server ended it in order."""
         try:
             while True:
                 await self._ear.wait()
@@ -282,13 +284,13 @@ class Device:
                 if silence.cancelled_caught:
                     self._world.counts["silences"] += 1
                     wire.abort()
-                    return
+                    return False
                 if not frames:
-                    return
+                    return True
                 for frame in frames:
                     self._hear(frame)
         except ENDED:
-            return
+            return False
 
     def _hear(self, frame: Frame) -> None:
         handler = self._handlers.get(frame["type"])

@@ -282,12 +282,17 @@ class Ledger:
 
     # ------------------------------------------------------------ the explanation
 
+    def first(self) -> Violation | None:
+        """In the order of time, with its story."""
+        return self._told(self.violations[0]) if self.violations else None
+
     def worst(self) -> Violation | None:
         """The first one of the gravest kind, rather one that is about something, with its story."""
         ranked = sorted(self.violations, key=lambda v: (FAULTS.index(v.kind), v.about is None))  # stable: the first comes first
-        if not ranked:
-            return None
-        return attrs.evolve(ranked[0], about=None, story=tuple(self._story_of(ranked[0].about)))
+        return self._told(ranked[0]) if ranked else None
+
+    def _told(self, violation: Violation) -> Violation:
+        return attrs.evolve(violation, about=None, story=tuple(self._story_of(violation.about)))
 
     def said(self, record: Record) -> Text | None:
         return self.texts.get((record.author, record.text.partition(" ")[0])) if record.type == "message" else None

@@ -95,8 +95,10 @@ class Report:
     troubles: dict[str, int] = attrs.Factory(dict)
     recovery_s: float = 0.0
     recovery_after_kill_s: float = 0.0
-    violation: Violation | None = None
+    violation: Violation | None = None  # the one to look at first, explained
+    first: Violation | None = None  # in the order of time
     others: int = 0
+    violations: list[tuple[float, str, str]] = attrs.Factory(list)  # the first ones in the order of time: when, kind, what
     bug: str = ""
     stopped_early: bool = False
     took_s: float = 0.0
@@ -159,14 +161,19 @@ class Run:
         self._began = trio.current_time()
         try:
             await self.server.start()
-            async with trio.open_nursery() as self.nursery:
-                await self.nursery.start(self.proxy.run)
-                await self._gather()
-                await self._storm()
-                complete = await self._settle()
-                await self._read()
-                self.over = True
-                self.nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as roads:
+                await roads.start(self.proxy.run)
+                async with trio.open_nursery() as self.nursery:
+                    await self._gather()
+                    await self._storm()
+                    complete = await self._settle()
+                    if complete:
+                        await self._read()
+                    self.over = True
+                    self.nursery.cancel_scope.cancel()
+                if not complete:
+                    await self._read()  # when nobody says anything any more
+                roads.cancel_scope.cancel()
             await self._stop()
         finally:
             await self.server.kill()
@@ -326,9 +333,9 @@ class Run:
 
     async def _read(self) -> None:
         self.phase = "reading everything back"
-        if not self.server.up and not await self._until(lambda: self.server.up):
-            self.ledger.fault(LOST, "the server did not come back")
-            return
+        if not self.server.up:  # broken off between a kill and the next start
+            await self.server.kill()
+            await self.server.start()
         heads: dict[str, dict[str, int]] = {}
         people = dict.fromkeys(device.person for device in self.devices)
         for i, person in enumerate(people):
@@ -339,7 +346,7 @@ class Run:
                     self.ledger.fault(LOST, f"{person} cannot read the history: {error}")
             if limit.cancelled_caught:
                 self.ledger.fault(LOST, f"{person} got no history within {PATIENCE_S:.0f} s")
-        if not self.ledger.violations:
+        if not (self.ledger.violations or self.over):
             await self._until(lambda: all(_has_all(device, heads[device.person]) for device in self.devices))
 
     async def _stop(self) -> None:
@@ -389,6 +396,8 @@ class Run:
             recovery_after_kill_s=round(self.longest_killed_s, 3),
             violation=violation,
             others=sum(ledger.faults.values()) - 1 if violation else 0,
+            first=ledger.first(),
+            violations=[(round(v.at_s, 3), v.kind, v.what) for v in ledger.violations],
             bug=bug,
             stopped_early=not complete,
             took_s=round(took_s, 1),

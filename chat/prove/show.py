@@ -147,6 +147,9 @@ def _explained(report: Report, paint: Paint) -> list[str]:
     assert violation is not None
     lines = [paint("31;1", f"{violation.kind}: {violation.what}")]
     lines += [f"    {line}" for line in violation.story]
+    if report.first is not None and report.first.what != violation.what:
+        lines.append(f"first noticed, at {report.first.at_s:.2f} s: {report.first.kind}: {report.first.what}")
+        lines += [f"    {line}" for line in report.first.story]
     if report.others:
         lines.append(f"    and {some(report.others, 'violation')} more, many of them for the same reason")
     if report.bug:

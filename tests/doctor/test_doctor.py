@@ -216,7 +216,6 @@ def test_a_port_that_is_taken(config):
 
 
 def test_a_server_that_hangs(running, monkeypatch):
-    monkeypatch.setattr("chat.admin.client.ANSWER_S", 0.2)
     monkeypatch.setattr("chat.doctor.network.ANSWER_S", 0.2)
     config = Config(data_dir=running.data_dir, storage=Storage(min_free_bytes=0))
     running.freeze()
