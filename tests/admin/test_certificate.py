@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from chat.transport.certificates import make_self_signed
-from tests.admin.shell import Shell
+from tests.admin.shell import QuickShell as Shell
 from tests.e2e.guests import Guest, serving
 
 

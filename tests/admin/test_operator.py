@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from tests.admin.shell import Shell
+from tests.admin.shell import QuickShell as Shell
 from tests.e2e.guests import PASSWORD, Guest, errors_in_log, serving
 
 

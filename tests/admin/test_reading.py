@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from chat.admin import pages
-from tests.admin.shell import Shell
+from tests.admin.shell import QuickShell as Shell
 from tests.e2e.guests import Guest, errors_in_log, serving
 
 EVIL = "<script>alert(1)</script>\nsecond line"
