@@ -59,7 +59,8 @@ async def settled(guests):
     await trio.sleep(2.5)  # ticks are the daemon's own, once a second; there is nothing to wait for where nothing is written
     for guest in guests.values():
         await guest.ping()
-    return {name: [each for each in guest.received if each["type"] not in ("pong", "ping", "heads", "presence")] for name, guest in guests.items()}
+    dull = ("pong", "ping", "heads", "presence")
+    return {name: [each for each in guest.received if each["type"] not in dull] for name, guest in guests.items()}
 
 
 async def test_denied_cells_leave_no_trace(tmp_path):
