@@ -257,9 +257,9 @@ def test_everything_that_is_read_stands_out_in_light_and_in_dark(guest, person):
     say(page, "//nonsense")
     say(page, "//order")
     page.locator(".question").wait_for()
-    page.locator(".members .name", has_text="plain12").wait_for()
+    page.locator(".members .name", has_text=f"plain{len(COLORS) - 1}").wait_for()
     page.reload()  # the colours of all are known now
-    page.locator(".members .name", has_text="plain12").wait_for()
+    page.locator(".members .name", has_text=f"plain{len(COLORS) - 1}").wait_for()
     page.locator(".question").wait_for()
     page.locator("#composer").press_sequentially("//to")
     page.locator(".option").first.wait_for()
