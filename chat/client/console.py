@@ -83,6 +83,7 @@ class Console:
         self.nursery: trio.Nursery
         self._running = False
         self.status = Status(state="connecting")
+        self._tries = 0  # to connect, that failed one after the other
         self._said = ""  # the last word about the connection
         self.posted: dict[str, float] = {}  # cid → when
         self._day = ""
@@ -448,8 +449,10 @@ class Console:
                 self.nursery.start_soon(self.refresh)
             self.screen.refresh()
             return
+        self._tries = self._tries + 1 if status.state == "waiting" else 0 if status.state == "online" else self._tries
         said = {
-            "waiting": f"no connection ({status.why}); trying again",
+            # The first time it is nothing yet: a server that restarts takes half a second, and is not worth a word.
+            "waiting": f"no connection ({status.why}); trying again" if self._tries > 1 else "",
             "online": "connected" if self._said else "",
         }.get(status.state, "")
         if said and said != self._said:
