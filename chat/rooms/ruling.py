@@ -63,7 +63,7 @@ def invite(state: State, who: Account, room: Room, target: Account, now_ms: int)
         audit.entry(who.id, "invite-user", target=target.id, room=room.id),
     ]
     if who.id not in target.ignored:
-        word = ServerNotice(text=f"{who.name} invites you to {room.conv}: //join-channel {room.name}")
+        word = ServerNotice(text=f"{who.name} invites you to {room.conv}: join-channel {room.name} takes you there")
         effects.append(fx.Tell(account=target.id, message=word))
     return effects
 

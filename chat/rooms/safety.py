@@ -64,7 +64,7 @@ def report(state: State, who: Account, room: Room | None, target: Account, reaso
     if room is not None:
         told |= {account for account, role in room.members.items() if role != "member" and account in state.online}
     for account in sorted(told - {target.id, who.id}):
-        said = f"{who.name} reports {target.name} {where(room, account)}{because}; //reports shows what was said"
+        said = f"{who.name} reports {target.name} {where(room, account)}{because}; the command reports shows what was said"
         effects.append(fx.Tell(account=account, message=ServerNotice(text=said, level="warning")))
     return effects
 
