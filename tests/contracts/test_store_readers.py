@@ -2,7 +2,8 @@
 
 
 from chat.rooms import effects as e
-from tests.store.build import ANN, BOB, EPOCH, LOBBY, do, rotate, say, seqs, session
+from chat.rooms import rule_effects as rx
+from tests.store.build import ANN, BOB, DEN, EPOCH, LOBBY, do, member, rotate, say, seqs, session
 
 # ---------------------------------------------------------------- readers
 
@@ -110,3 +111,34 @@ async def test_stale_tokens_do_not_grow_without_bound(store):
     assert await store.session_by_token(b"0") is None
     assert (await store.session_by_token(b"397")).token == "stale"
     assert (await store.session_by_token(b"398")).token == "previous"
+
+
+# ---------------------------------------------------------------- what a channel shows, and what was reported
+
+
+async def test_what_a_member_may_read_begins_where_it_joined(store, clock):
+    store.writer.commit([say("1"), say("2"), do(member(DEN, ANN))])
+    assert await store.visible_from(DEN, ANN, None) == 1
+    store.writer.commit([do(e.DropMember(room=LOBBY, account=BOB)), say("3"), do(member(LOBBY, BOB)), say("4")])
+    assert [await store.visible_from(LOBBY, who, None) for who in (ANN, BOB, 999)] == [1, 4, 1]
+    store.writer.commit([do(member(LOBBY, BOB, "moderator"))])
+    assert await store.visible_from(LOBBY, BOB, None) == 4, "another role is no other joining"
+    clock.now_ms += 1000
+    store.writer.commit([say("5")])
+    assert await store.visible_from(LOBBY, ANN, clock.now_ms) == 5, "nothing that is older"
+    assert await store.visible_from(LOBBY, ANN, clock.now_ms + 1) == 6, "nothing at all"
+    assert await store.visible_from(LOBBY, ANN, 0) == 1
+
+
+async def test_reports_have_what_was_said_last(store):
+    reports = [rx.PutReport(by=ANN, target=BOB, room=room, at_ms=7, reason="rude") for room in (LOBBY, DEN, None)]
+    store.writer.commit([*(say(str(n)) for n in range(25)), do(*reports)])
+    found = await store.reports(rooms=None, limit=10)
+    assert [(row.room, row.by, row.target, row.at_ms, row.reason) for row in found] == [
+        (room, ANN, BOB, 7, "rude") for room in (None, DEN, LOBBY)
+    ]
+    assert [(seq, author, text) for seq, _, author, text in found[-1].around] == [(n + 1, ANN, str(n)) for n in range(5, 25)]
+    assert [row.room for row in await store.reports(rooms=[DEN], limit=10)] == [DEN]
+    assert await store.reports(rooms=[], limit=10) == []
+    store.writer.commit([do(rx.DropReport(report=found[0].report))])
+    assert [row.room for row in await store.reports(rooms=None, limit=1)] == [DEN]
