@@ -248,8 +248,12 @@ class Plugins:
         """By name. What stays as it is, whatever there is now, is put into *kept*."""
         found = {source.name: source for source in map(_module, self.modules)}
         if self._entry_points:
-            for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-                found[point.name] = _module(point.module, name=point.name, required=False)
+            packages: dict[str, str] = {}
+            for point in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda point: (point.name, point.module)):
+                if (other := packages.setdefault(point.name, point.module)) == point.module:
+                    found[point.name] = _module(point.module, name=point.name, required=False)
+                else:
+                    problems[point.module] = f"another package has a plugin named {point.name}: {other}"
         found.update((path.stem, _file(path, required=True)) for path in self._files)
         folder = self._folder
         if folder is None or not folder.exists():

@@ -94,10 +94,15 @@ def test_a_package_that_is_installed_brings_its_commands(module, tmp_path):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: package-of-a-test\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[chat.commands]\ndice-of-a-package = package_of_a_test\nmissing = nowhere_of_a_test\n")
+    second = tmp_path / "second_of_a_test-1.0.dist-info"
+    second.mkdir()
+    (second / "METADATA").write_text("Metadata-Version: 2.1\nName: second-of-a-test\nVersion: 1.0\n")
+    (second / "entry_points.txt").write_text("[chat.commands]\ndice-of-a-package = second_of_a_test\n")
     plugins = Plugins(builtin.registry(), entry_points=True)
     plugins.load(strict=True)
     assert plugins.loaded["dice-of-a-package"].origin == "package_of_a_test"
     assert plugins.registry.get("dice") is not None
+    assert "named dice-of-a-package: package_of_a_test" in plugins.problems["second_of_a_test"]
     assert "No module named" in plugins.problems["nowhere_of_a_test"], "a broken package does not keep the server from starting"
 
 
