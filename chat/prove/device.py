@@ -129,8 +129,9 @@ class Device:
 
     async def _rest(self) -> None:
         """*Waits* until there is a server, and until it is not away any more."""
+        if not self._world.server.up:  # counted from the latest kill: a slow machine may not be back before the next
+            self._killed, self._lost_at = True, trio.current_time()
         while not self._world.server.up:
-            self._killed = True
             await self._world.change()
         pause_s = self._away_until - trio.current_time()
         if pause_s > 0 and self._world.talking:
