@@ -452,3 +452,47 @@ def test_registrations_from_loopback_count_when_told_so():
     registrations.take(From("127.0.0.1", loopback=True))
     with pytest.raises(ChatError, match="rate_limited"):
         registrations.take(From("127.0.0.1", loopback=True))
+
+
+# ---------------------------------------------------------------- other limits while it runs
+
+
+def test_a_throttle_with_another_limit_remembers():
+    throttle = Throttle(3, 60)
+    for now in (0, 1, 2):
+        throttle.add("x", now)
+    assert throttle.adjusted(5, 60).wait_s("x", 3) == 0
+    assert throttle.adjusted(3, 60).wait_s("x", 3) == 57
+    assert throttle.adjusted(2, 60).wait_s("x", 3) == 58, "the last two count"
+    assert throttle.wait_s("x", 3) == 57, "the one of before is as it was"
+
+
+@attrs.frozen
+class Somewhere:
+    prefix: str = "203.0.113.7"
+    loopback: bool = False
+
+
+def test_registrations_have_another_limit_at_once():
+    now = [0.0]
+    registrations = Registrations(per_h=1, exempt_loopback=True, clock=lambda: now[0])
+    registrations.take(Somewhere())
+    registrations.adjust(per_h=2, exempt_loopback=False)
+    registrations.take(Somewhere())
+    with pytest.raises(ChatError):
+        registrations.take(Somewhere())
+    for _ in range(2):
+        registrations.take(Somewhere(prefix="127.0.0.1", loopback=True))
+    with pytest.raises(ChatError):
+        registrations.take(Somewhere(prefix="127.0.0.1", loopback=True))
+
+
+async def test_logins_have_another_limit_at_once():
+    passwords = Passwords(memory_kib=8, passes=1)
+    logins = Logins(passwords, wrong_per_min=1, clock=lambda: 0.0)
+    right = await passwords.hash("right password")
+    assert not await logins.check("ann", "wrong password", right, Somewhere())
+    with pytest.raises(ChatError):
+        await logins.check("ann", "right password", right, Somewhere())
+    logins.adjust(wrong_per_min=2, exempt_loopback=True)
+    assert await logins.check("ann", "right password", right, Somewhere())

@@ -124,18 +124,19 @@ def connect(path: Path, *, busy_timeout_s: float, read_only: bool = False) -> sq
 def back_up(path: Path, version: int, busy_timeout_s: float) -> Path:
     """A copy of the database, which has schema *version*, into ``backups`` beside it: as a whole or not at all. *Returns* where it is."""
     folder = path.parent / "backups"
-    folder.mkdir(mode=0o700, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy, draft = folder / f"{path.stem}-schema{version}-{stamp}.db", folder / f"{path.stem}.new"
-    draft.unlink(missing_ok=True)  # of a migration that was cut short
     try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        draft.unlink(missing_ok=True)  # of a migration that was cut short
         with contextlib.closing(connect(path, busy_timeout_s=busy_timeout_s)) as db:
             os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             db.execute("VACUUM INTO ?", (str(draft),))
         _sync(draft)
     except (OSError, sqlite3.Error) as exc:
-        draft.unlink(missing_ok=True)
-        raise StoreRefused(f"{path}: cannot be copied to {folder} before its migration: {exc}; nothing was changed") from exc
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise StoreRefused(f"{path}: cannot be copied into {folder} before its migration: {exc}; nothing was changed") from exc
     draft.rename(copy)
     _sync(folder)
     logger.info("backed_up", file=str(copy), schema=version)

@@ -102,3 +102,12 @@ def test_a_rate_below_one_an_hour_still_lets_the_first_through():
 
 def test_every_right_is_explained():
     assert list(policy.MEANINGS) == list(policy.RIGHTS)
+
+
+def test_other_limits_hold_at_once_and_the_same_change_nothing():
+    rates = Rates(RateLimits(sends_burst=1, sends_per_s=0.1))
+    take(rates.of(1).sends, 10.0, "messages")
+    rates.adjust(RateLimits(sends_burst=1, sends_per_s=0.1))
+    assert rates.of(1).sends.take(10.0) > 0
+    rates.adjust(RateLimits(sends_burst=2, sends_per_s=0.1))
+    assert [rates.of(1).sends.take(10.0) > 0 for _ in range(3)] == [False, False, True]

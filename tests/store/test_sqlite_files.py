@@ -1,5 +1,6 @@
 """What is found in the data folder at the start: each thing that is wrong is refused in one line, and nothing is touched."""
 
+import contextlib
 import os
 import sqlite3
 
@@ -9,7 +10,7 @@ import trio
 from chat.store import migrate
 from chat.store.base import StoreRefused
 from chat.store.sqlite import open_sqlite
-from chat.store.sqlite_files import lock_folder, place_of, prepare
+from chat.store.sqlite_files import APPLICATION_ID, check, lock_folder, place_of, prepare
 from tests.store.build import say, seqs, start, world
 
 
@@ -239,3 +240,55 @@ def test_what_the_first_schema_knows_of_cids_is_known_after_the_second(tmp_path)
     migrate.migrate_sqlite(db)
     assert db.execute("SELECT account, cid, digest, ts, conv, epoch, seq, result FROM cids").fetchall() == [row]
     db.close()
+
+
+# ---------------------------------------------------------------- the backup before a migration
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A database of the first schema, with something in it."""
+    path = tmp_path / "chat.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA journal_mode = WAL")
+        migrate.migrate_sqlite(db, to=1)
+        db.execute("INSERT INTO records (conv, seq, ts, kind, author, body) VALUES (9, 1, 1, 'message', 7, 'kept')")
+    return path
+
+
+def schema_and_text(path):
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return db.execute("SELECT schema_version, body FROM meta, records").fetchone()
+
+
+def test_a_database_is_copied_before_it_is_migrated(old):
+    (old.parent / "backups").mkdir()
+    (old.parent / "backups" / "chat.new").write_bytes(b"of a migration that was cut short")
+    prepare(old, busy_timeout_s=1)
+    assert schema_and_text(old) == (migrate.newest("sqlite"), "kept")
+    (copy,) = (old.parent / "backups").iterdir()
+    assert copy.name.startswith("chat-schema1-")
+    assert schema_and_text(copy) == (1, "kept")
+    assert copy.stat().st_mode & 0o077 == 0
+    prepare(old, busy_timeout_s=1)
+    assert list((old.parent / "backups").iterdir()) == [copy], "nothing was migrated, nothing is copied"
+
+
+def test_without_room_for_the_copy_nothing_is_migrated(old):
+    (old.parent / "backups").write_text("no folder")
+    with pytest.raises(StoreRefused, match=r"chat\.db: cannot be copied into .*backups before its migration: .*; nothing was changed"):
+        prepare(old, busy_timeout_s=1)
+    assert schema_and_text(old) == (1, "kept")
+
+
+def test_a_look_beforehand_refuses_the_same_and_touches_nothing(old):
+    before = old.read_bytes()
+    check(old, 1)
+    check(old.with_name("none.db"), 1)
+    assert old.read_bytes() == before
+    assert {path.name for path in old.parent.iterdir()} <= {"chat.db", "chat.db-wal", "chat.db-shm"}
+    old.write_bytes(b"no database" * 100)
+    with pytest.raises(StoreRefused, match="nothing was changed"):
+        check(old, 1)
