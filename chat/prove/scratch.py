@@ -29,6 +29,7 @@ SETTINGS: Final = {
     "limits.outbox_hard_bytes": "65536",
     "limits.write_deadline_s": "1",
     "limits.heads_s": "2",
+    "limits.drain_s": "3",  # whoever does not read holds up a SIGTERM for as long as this
     "passwords.memory_kib": "8",
     "passwords.passes": "1",
     "log.level": "warning",
