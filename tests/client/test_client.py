@@ -337,23 +337,6 @@ async def test_retry_after_of_closing_is_honoured(tmp_path):
         assert 0.2 <= waits[0] <= 0.26
 
 
-async def test_who_was_logged_out_by_another_session_comes_back_with_the_password_only(tmp_path):
-    """Also where this process knew it: the one who ended the session may have done so because somebody else sits here."""
-    asked = []
-
-    async def ask_password(user):
-        asked.append(user)
-
-    async with fake_server() as server, connect(server, tmp_path, ask_password=ask_password) as ann:
-        await ann.login("ann", "correct horse")
-        server.tokens.clear()
-        await server.peers[0].send(m.Closing(code="unauthorized"))
-        await server.peers[0].stream.aclose()
-        with pytest.raises(SessionLost):
-            await ann.send("#lobby", "am I still in?")
-        assert asked == ["ann"]
-
-
 async def test_a_new_lineage_is_told_and_goes_on(tmp_path):
     async with fake_server() as server, connect(server, tmp_path) as ann:
         await ann.login("ann", "correct horse")
