@@ -34,6 +34,7 @@ from chat.rooms.effects import (
     Audit,
     DeleteRoom,
     Effect,
+    ForgetAccount,
     Outcome,
     Pair,
     Placed,
@@ -168,6 +169,9 @@ class Batch:
                 elif type(effect) is DeleteRoom:
                     self._flush()
                     self._heads.pop(effect.room, None)
+                elif type(effect) is ForgetAccount:  # its notes to itself are deleted
+                    self._flush()
+                    self._heads.pop(self._pairs.pop((effect.account, effect.account), 0), None)
                 try:
                     sqlite_effects.apply(self._db, effect)
                 except sqlite_effects.Refused as exc:

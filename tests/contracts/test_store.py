@@ -395,3 +395,13 @@ async def test_a_room_with_the_number_of_one_half_deleted_begins_empty(store):
     while store.writer.tidy(cids_before_ms=0, rows=1000):
         pass
     assert await texts(store, DEN) == ["first"]
+
+
+async def test_a_person_is_forgotten_in_the_transaction_of_its_notes_to_itself(store):
+    notes = Pair.of(ANN, ANN)
+    forget = e.ForgetAccount(account=ANN, name="nobody", canonical="nobody", skeleton="nobody", password_hash="", keep_texts=False, at_ms=9)
+    store.writer.commit([say("known", "c0", conv=notes)])
+    outcomes = store.writer.commit([say("a", "c1"), say("a note", "c2", conv=notes), do(forget), say("b", "c3", who=BOB)])
+    assert seqs(outcomes) == [[1], [2], [], [2]]
+    assert await store.pair(ANN, ANN) is None
+    assert seqs(store.writer.commit([say("c", "c4", who=BOB)])) == [[3]]
