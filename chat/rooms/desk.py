@@ -171,16 +171,16 @@ class Desk:
 
     async def carry_out(self, decide: Callable[[State], Iterable[fx.Effect]]) -> fx.Outcome:
         ended = trio.Event()
-        found: list[fx.Outcome | Exception] = []
+        found: list[fx.Outcome | BaseException] = []
 
-        def end(what: fx.Outcome | Exception) -> None:
+        def end(what: fx.Outcome | BaseException) -> None:
             found.append(what)
             ended.set()
 
         if not await self.ask(it.Errand(decide=decide, done=end, failed=end)):
             raise ChatError("shutting_down", "the server stops", retry_after=1)
         await ended.wait()
-        if isinstance(found[0], Exception):
+        if isinstance(found[0], BaseException):
             raise found[0]
         return found[0]
 
@@ -188,7 +188,7 @@ class Desk:
         """*item*'s decision, at its place in the order. Its bug is its own: it looks, and changes nothing."""
         try:
             effects = tuple(item.decide(self.state))
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: a plugin's function may be called
             item.failed(error)
             return
         self.add(fx.Action(effects=effects, reply=Reply(NOBODY, 0, item.done, failed=item.failed)))

@@ -183,7 +183,7 @@ class Errand:
 
     decide: Callable[[State], Iterable[fx.Effect]]
     done: Callable[[fx.Outcome], None]
-    failed: Callable[[Exception], None]
+    failed: Callable[[BaseException], None]
 
 
 # ---------------------------------------------------------------- commands

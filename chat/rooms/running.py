@@ -16,6 +16,8 @@ import trio
 
 from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
+from chat.protocol import codec
+from chat.protocol import messages as m
 from chat.rooms.runs import Run
 
 log = get_logger("chat.commands")
@@ -72,11 +74,20 @@ def refusal_for(name: str, bug: BaseException) -> ChatError:
     refused = bug
     while isinstance(refused, BaseExceptionGroup) and len(refused.exceptions) == 1:
         refused = refused.exceptions[0]
-    if isinstance(refused, ChatError):
+    if isinstance(refused, ChatError) and _can_be_said(refused):
         return refused
     error_id = new_error_id()
     log.error("command_failed", command=name[:64], error_id=error_id, exc_info=bug)
     return ChatError("internal_error", f"the command failed; the server's log has it as {error_id}")
+
+
+def _can_be_said(error: ChatError) -> bool:
+    """A command makes its refusals itself, of whatever it has."""
+    try:
+        codec.encode(m.Error(code=error.code, message=f"{error.message:s}", retry_after=error.retry_after))
+    except Exception:
+        return False
+    return True
 
 
 def _hurry(scope: trio.CancelScope, seconds: float) -> None:

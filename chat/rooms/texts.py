@@ -305,6 +305,7 @@ def _encoded(asked: Asked, done: it.Done) -> bytes:
 
 
 def _refuse(desk: Desk, link: it.Connection, asked: Asked, error: ChatError) -> None:
+    error = refusal_for(asked.name, error)
     desk.add(fx.Action(account=link.account, cid=asked.cid, digest=asked.digest, refusal=error, reply=Reply(link, asked.id)))
 
 

@@ -399,3 +399,76 @@ async def count(ctx: Context) -> str:
         assert again == {"type": "result", "id": 2, "text": "1 times", "dup": True}
         said = [message["text"] for message in of_type(await house.settle(house.bob), "message")]
         assert said == ["that makes 1"]
+
+
+UNSAYABLE = '''
+from chat.errors import ChatError
+from chat.plugin import Context, command
+
+
+class Strange(ChatError):
+    def __init__(self):
+        pass
+
+
+REFUSALS = [
+    lambda: ChatError("forbidden", "half a pair: \\ud800"),
+    lambda: ChatError("forbidden", object()),
+    lambda: ChatError("busy", "later", retry_after=object()),
+    Strange,
+]
+
+
+@command
+def refuse(ctx: Context, which: int) -> str:
+    """Refuse."""
+    raise REFUSALS[which]()
+
+
+@command
+async def refuse_later(ctx: Context, which: int) -> str:
+    """Refuse."""
+    raise REFUSALS[which]()
+
+
+@command
+async def leave(ctx: Context) -> str:
+    """End the process, or so it thinks."""
+    def change(value):
+        raise SystemExit("bye")
+    await ctx.store.update("n", change)
+    return "left"
+
+
+@command
+async def wonder(ctx: Context) -> str:
+    """Ask what no answer will do for."""
+    def parse(text):
+        raise Strange() if text == "strange" else ChatError("bad_request", "\\ud800")
+    return await ctx.ask("what?", parse=parse)
+'''
+
+
+async def test_a_refusal_that_cannot_be_said_is_that_commands_failure(house):
+    (house.folder / "a.py").write_text(UNSAYABLE)
+    house.desk.commands.reload()
+    async with house.running():
+        for which in range(4):
+            assert (await ask(house, house.ann, f"refuse {which}"))["code"] == "internal_error"
+            assert (await ask(house, house.ann, f"refuse-later {which}", id=2))["code"] == "internal_error"
+        assert (await ask(house, house.ann, "leave"))["code"] == "internal_error"
+        assert house.state.plugin_values.all() == {}
+
+
+async def test_a_refusal_of_an_answer_that_cannot_be_said_is_that_commands_failure(house):
+    (house.folder / "a.py").write_text(UNSAYABLE)
+    house.desk.commands.reload()
+    async with house.running():
+        await house.tell(house.ann, m.Command(id=1, text="wonder", channel="lobby"))
+        told = []
+        while not told:
+            told = of_type(await house.settle(house.ann), "question")
+        for text in ("strange", "something"):
+            await house.tell(house.ann, m.Answer(id=3, question=told[0]["question"], text=text))
+            (answer,) = await house.settle(house.ann)
+            assert (answer["id"], answer["code"]) == (3, "internal_error")
