@@ -79,7 +79,8 @@ async def log_in(conn: "Connection", request: m.Login) -> None:
     if services.guard.passwords.needs_rehash(known.password_hash):
         with contextlib.suppress(ChatError):  # busy: at the next login then
             renewed = await services.guard.passwords.hash(request.password)
-    await _open(conn, it.LoginVerified(id=request.id, account=known.account, renewed_hash=renewed))
+    found = it.LoginVerified(id=request.id, account=known.account, password_hash=known.password_hash, renewed_hash=renewed)
+    await _open(conn, found)
 
 
 async def resume(conn: "Connection", request: m.Resume) -> None:

@@ -147,6 +147,8 @@ class UseInvite:
 
 @attrs.frozen(kw_only=True)
 class PutSession:
+    """``password_hash``: the one that was asked for, of a login; where the account has another by now, there is no session."""
+
     session: str
     account: int
     token_hash: bytes = attrs.field(repr=False)
@@ -154,6 +156,7 @@ class PutSession:
     client: str
     address: str
     at_ms: int
+    password_hash: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -67,10 +67,14 @@ class Registration:
 
 @attrs.frozen(kw_only=True)
 class LoginVerified:
-    """The password was right. ``renewed_hash``: it is hashed anew with today's costs."""
+    """The password was right, of which the store had ``password_hash`` (None: it was not asked for).
+
+    ``renewed_hash``: it is hashed anew with today's costs.
+    """
 
     id: int | str
     account: int
+    password_hash: str | None = attrs.field(default=None, repr=False)
     renewed_hash: str | None = attrs.field(default=None, repr=False)
 
 

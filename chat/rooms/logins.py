@@ -1,7 +1,7 @@
 """Deciding who gets a session: registration, login, resume, and the end of sessions."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from chat import accounts
@@ -44,11 +44,19 @@ def register(desk: Desk, link: it.Connection, item: it.Registration) -> None:
 def log_in(desk: Desk, link: it.Connection, item: it.LoginVerified) -> None:
     check_may_enter(desk, link, desk.state.accounts[item.account])
     renewed = [fx.SetPassword(account=item.account, password_hash=item.renewed_hash)] if item.renewed_hash is not None else []
-    _open(desk, link, item.id, item.account, [*renewed])
+    _open(desk, link, item.id, item.account, [], item.password_hash, renewed)
 
 
-def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects: list[fx.Effect]) -> None:
-    """A new session, live from the heads on."""
+def _open(
+    desk: Desk,
+    link: it.Connection,
+    id: int | str,
+    account: int,
+    effects: list[fx.Effect],
+    password_hash: str | None = None,
+    renewed: Sequence[fx.Effect] = (),
+) -> None:
+    """A new session, live from the heads on. Of a login it comes before all else, *renewed* too: see `PutSession`."""
     session, token, now_ms = secrets.token_hex(8), accounts.new_token(), desk.clock.now_ms()
     effects.append(
         fx.PutSession(
@@ -59,8 +67,10 @@ def _open(desk: Desk, link: it.Connection, id: int | str, account: int, effects:
             client=link.client,
             address=link.host,
             at_ms=now_ms,
+            password_hash=password_hash,
         )
     )
+    effects += renewed
 
     def opened(outcome: fx.Outcome) -> bytes | None:
         desk.router.open(account, outcome.conversations or ())

@@ -39,6 +39,7 @@ from chat.rooms.effects import (
     Pair,
     Placed,
     PutMember,
+    PutSession,
     RotateToken,
     SetReadMarker,
 )
@@ -175,7 +176,7 @@ class Batch:
                 try:
                     sqlite_effects.apply(self._db, effect)
                 except sqlite_effects.Refused as exc:
-                    if at == 0 and type(effect) is RotateToken:
+                    if at == 0 and type(effect) in (RotateToken, PutSession):
                         return exc.error
                     raise
         return None

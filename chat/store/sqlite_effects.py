@@ -82,6 +82,11 @@ def _use_invite(db: sqlite3.Connection, x: e.UseInvite) -> None:
 
 
 def _put_session(db: sqlite3.Connection, x: e.PutSession) -> None:
+    """*Raises* Refused before anything is changed: the password was changed while the old one was being checked."""
+    if x.password_hash is not None:
+        found = db.execute("SELECT 1 FROM accounts WHERE id = ? AND password_hash = ?", (x.account, x.password_hash))
+        if found.fetchone() is None:
+            raise Refused(ChatError("busy", "the password was changed just now; log in again", retry_after=1))
     db.execute(
         "INSERT INTO sessions (session, account, generation, expires_ms, created_ms, seen_ms, client, address, online)"
         " VALUES (?, ?, 1, ?, ?, ?, ?, ?, 1)",

@@ -145,3 +145,19 @@ def test_a_password_change_closes_the_others(house):
     assert phone.take() == [{"type": "closing", "code": "unauthorized"}]
     assert not ann.ended
     assert list(house.desk.sessions) == [ann.session]
+
+
+def test_a_password_that_is_changed_while_the_old_one_is_checked_lets_nobody_in(house):
+    ann = house.register("ann", invite="guests")
+    guest, stranger = Line(), Line()
+    house.decide(ann, it.PasswordVerified(id=1, password_hash="new"))
+    old = it.LoginVerified(id=2, account=ann.account, password_hash="hash of secret", renewed_hash="hash of secret, renewed")
+    house.decide(stranger, old)
+    house.commit()
+    assert (stranger.refused.code, stranger.session) == ("busy", ""), "who comes again has it checked anew"
+    assert house.writer.load().sessions[0].session == ann.session
+    house.load()
+    house.decide(guest, it.LoginVerified(id=3, account=ann.account, password_hash="new", renewed_hash="new, renewed"))
+    house.commit()
+    assert guest.session in house.state.held
+    assert sqlite_read.credentials(house.writer._db, "ann").password_hash == "new, renewed"
