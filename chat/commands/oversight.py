@@ -59,7 +59,7 @@ def _line(ctx: Context, entry: Entry) -> str:
     where = f" in {_room(ctx, entry.room)}" if entry.room is not None else ""
     reason = f": {entry.reason}" if entry.reason else ""
     change = "; ".join(
-        f"{when} {told}" for when, text in (("before", entry.before), ("after", entry.after)) if (told := _fields(state, text))
+        f"{when} {told}" for when, text in (("before", entry.before), ("after", entry.after)) if (told := _fields(ctx, text))
     )
     erased = " (its texts were erased)" if entry.salt is None else ""
     return f"{entry.n}. {moment(entry.at_ms)} {state.name_of(entry.actor)}: {entry.action}{target}{where}{reason}{erased}" + (
@@ -75,9 +75,27 @@ def _room(ctx: Context, room: int) -> str:
     return found.conv if not found.private or ctx.account.id in found.members else "a private channel"
 
 
-def _fields(state: State, text: str | None) -> str:
-    fields = json.loads(text) if text is not None else {}
-    return ", ".join(f"{key} {_value(state, key, value)}" for key, value in fields.items() if value not in (None, {}, ""))
+def _changed(ctx: Context, text: str | None) -> dict[str, Any] | None:
+    """Before or after; what it says of private channels that one is not in is left out."""
+    fields: dict[str, Any] | None = json.loads(text) if text is not None else None
+    if fields is not None and "channels" in fields:
+        fields["channels"] = {_channel(ctx, name): role for name, role in fields["channels"].items()}
+    if fields is not None and fields.get("private"):  # of a channel that was deleted
+        fields.pop("topic", None)
+        fields["channel"] = "a private channel"
+    return fields
+
+
+def _channel(ctx: Context, name: str) -> str:
+    room = ctx.state.room(name)
+    if room is None:
+        return "a channel that is gone"
+    return name if not room.private or ctx.account.id in room.members else "a private channel"
+
+
+def _fields(ctx: Context, text: str | None) -> str:
+    fields = _changed(ctx, text) or {}
+    return ", ".join(f"{key} {_value(ctx.state, key, value)}" for key, value in fields.items() if value not in (None, {}, ""))
 
 
 def _value(state: State, key: str, value: Any) -> str:
@@ -100,8 +118,8 @@ def _plain(ctx: Context, entry: Entry) -> dict[str, Any]:
         "target": state.name_of(entry.target) if entry.target is not None else None,
         "where": _room(ctx, entry.room) if entry.room is not None else None,
         "reason": entry.reason,
-        "before": json.loads(entry.before) if entry.before is not None else None,
-        "after": json.loads(entry.after) if entry.after is not None else None,
+        "before": _changed(ctx, entry.before),
+        "after": _changed(ctx, entry.after),
     }
 
 

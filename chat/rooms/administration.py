@@ -158,7 +158,8 @@ def drop_invite(state: State, code: str) -> list[fx.Effect]:
 def delete_room(state: State, room: Room, default_channels: Sequence[str]) -> list[fx.Effect]:
     if any(state.room(name) is room for name in default_channels):
         raise ChatError("forbidden", f"{room.conv} is a default channel: everybody joins it; take it out of default_channels first")
-    return [fx.DeleteRoom(room=room.id), audit.entry(0, "delete-channel", room=room.id, before={"name": room.name})]
+    was = {"channel": room.name, "private": room.private}
+    return [fx.DeleteRoom(room=room.id), audit.entry(0, "delete-channel", room=room.id, before=was)]
 
 
 def say(room: Room, text: str) -> list[fx.Effect]:

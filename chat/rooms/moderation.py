@@ -61,7 +61,7 @@ def channel_unban(state: State, who: Account, room: Room, target: Account, reaso
     if ban is None:
         raise ChatError("bad_request", f"{target.name} is not banned from {room.conv}")
     logged = audit.entry(who.id, "channel-unban", target=target.id, room=room.id, reason=reason, before=plain(ban))
-    return [logged, fx.DropChannelBan(room=room.id, account=target.id), _tell(target, f"you may join {room.conv} again")]
+    return [logged, fx.DropChannelBan(room=room.id, account=target.id), *_tell(target, room, f"you may join {room.conv} again")]
 
 
 def mute(state: State, who: Account, room: Room, target: Account, reason: str | None, now_ms: int, until_ms: int | None) -> list[fx.Effect]:
@@ -74,7 +74,7 @@ def mute(state: State, who: Account, room: Room, target: Account, reason: str | 
     return [
         audit.entry(who.id, "mute", target=target.id, room=room.id, reason=reason, before=before, after={"until": until_ms}),
         fx.PutMute(room=room.id, account=target.id, by=who.id, at_ms=now_ms, until_ms=until_ms, reason=reason),
-        _tell(target, said, "warning"),
+        *_tell(target, room, said, "warning"),
     ]
 
 
@@ -84,7 +84,7 @@ def unmute(state: State, who: Account, room: Room, target: Account, reason: str 
     if was is None:
         raise ChatError("bad_request", f"{target.name} is not muted in {room.conv}")
     logged = audit.entry(who.id, "unmute", target=target.id, room=room.id, reason=reason, before=plain(was))
-    return [logged, fx.DropMute(room=room.id, account=target.id), _tell(target, f"you may write in {room.conv} again")]
+    return [logged, fx.DropMute(room=room.id, account=target.id), *_tell(target, room, f"you may write in {room.conv} again")]
 
 
 def muted(room: Room, account: int) -> Sanction | None:
@@ -145,9 +145,9 @@ def end(state: State, key: Key, default_channels: Sequence[str], now_ms: int) ->
     room = state.rooms[int(where)]
     if kind == "mute":
         logged = audit.entry(0, "mute-over", target=account, room=room.id, before=plain(muted(room, account)))
-        return [logged, fx.DropMute(room=room.id, account=account), _tell(target, f"you may write in {room.conv} again")]
+        return [logged, fx.DropMute(room=room.id, account=account), *_tell(target, room, f"you may write in {room.conv} again")]
     logged = audit.entry(0, "channel-ban-over", target=account, room=room.id, before=plain(room.bans.get(account)))
-    return [logged, fx.DropChannelBan(room=room.id, account=account), _tell(target, f"you may join {room.conv} again")]
+    return [logged, fx.DropChannelBan(room=room.id, account=account), *_tell(target, room, f"you may join {room.conv} again")]
 
 
 # ---------------------------------------------------------------- words
@@ -175,5 +175,8 @@ def _role_of(room: Room, target: Account) -> fx.RoomRole:
     return role
 
 
-def _tell(target: Account, text: str, level: Any = "info") -> fx.Effect:
-    return fx.Tell(account=target.id, message=ServerNotice(text=text, level=level))
+def _tell(target: Account, room: Room, text: str, level: Any = "info") -> list[fx.Effect]:
+    """Of a private channel that it is not in, nobody is told."""
+    if room.private and not room.known_to(target.id):
+        return []
+    return [fx.Tell(account=target.id, message=ServerNotice(text=text, level=level))]

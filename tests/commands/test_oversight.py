@@ -42,6 +42,26 @@ async def test_a_private_channels_name_is_not_told_to_an_admin_outside(house, ro
     assert "kick ann in #den" in await told_later(house, bob, "audit", "den")
 
 
+async def test_what_was_before_a_ban_tells_an_admin_no_private_channels(house, root, ann, bob):
+    await told_later(house, bob, 'create-channel den "open sesame"')
+    await told_later(house, ann, 'join-channel den "open sesame"')
+    await told_later(house, ann, "create-channel yard")
+    told(house, root, "ban ann")
+    answer = await house.command_async(root, "audit ann")
+    assert "den" not in str(answer)
+    assert answer["data"][0]["before"] == {"channels": {"a private channel": "member", "yard": "owner", "lobby": "member"}}
+    told(house, bob, "delete-channel", "den")
+    assert "den" not in str(await house.command_async(root, "audit"))
+
+
+async def test_who_is_not_in_a_private_channel_learns_nothing_of_it_by_a_sanction(house, ann, bob):
+    await told_later(house, bob, 'create-channel den "open sesame"')
+    for word in ("channel-ban ann 1h", "mute ann 1h", "channel-unban ann", "unmute ann", "channel-ban ann 1h", "mute ann 1h"):
+        told(house, bob, word, "den")
+    house.tick(3601)
+    assert "den" not in str(ann.take())
+
+
 async def test_long_logs_come_in_pages(house, mod, bob):
     for _ in range(12):
         told(house, mod, "mute bob")
