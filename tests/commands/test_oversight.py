@@ -50,7 +50,7 @@ async def test_what_was_before_a_ban_tells_an_admin_no_private_channels(house, r
     answer = await house.command_async(root, "audit ann")
     assert "den" not in str(answer)
     assert answer["data"][0]["before"] == {"channels": {"a private channel": "member", "yard": "owner", "lobby": "member"}}
-    told(house, bob, "delete-channel", "den")
+    told(house, bob, "delete-channel den", "den")
     assert "den" not in str(await house.command_async(root, "audit"))
 
 
