@@ -129,8 +129,9 @@ class Router(Audiences):
         if isinstance(dup, bytes):
             return b'{"type":"result","id":%b,"dup":true,%b' % (notices.json_bytes(reply.id), dup[1:])
         if dup is not None:
-            _, epoch, seq, ts = dup
-            return notices.ack(reply.id, action.cid or "", reply.conv, epoch, seq, ts, True)
+            conv, epoch, seq, ts = dup
+            name = reply.conv or self.conv_name(conv, reply.link.account)  # a message then, and a command now
+            return notices.ack(reply.id, action.cid or "", name, epoch, seq, ts, True)
         if reply.make is not None:
             made = reply.make(outcome)
             return made if made is None or isinstance(made, bytes) else codec.encode(made)

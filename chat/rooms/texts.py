@@ -28,7 +28,8 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     if desk.state.prefixes:
         prefix = prefix_in(desk, request.channel, link.account)
     if text.startswith(prefix):
-        _run(desk, link, Asked(request.id, request.cid, request.channel, text[len(prefix) :]))
+        typed = typed_digest(desk, request) if request.cid is not None else None
+        _run(desk, link, Asked(request.id, request.cid, request.channel, text[len(prefix) :], typed))
         return
     if text.startswith("\\" + prefix):
         text = text[1:]
@@ -60,18 +61,26 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         elif room is None and desk.state.book.server_filter is not None:
             refusal = desk.state.book.filtered(text, admin=may("moderate-server", desk.who(link)))
     stored = fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to)
-    # As written: the room may be gone when the same comes again.
-    asked_for = "#" + request.channel if request.channel is not None else f"@{request.to}"
     desk.add(
         fx.Action(
             effects=(stored,) if refusal is None else (),
             account=account,
             cid=request.cid,
-            digest=digest(asked_for.casefold(), "message", text),
+            digest=typed_digest(desk, request),
             refusal=refusal,
             reply=Reply(link, request.id, conv=name),
         )
     )
+
+
+def typed_digest(desk: Desk, request: m.Send) -> bytes:
+    """What is kept with the cid of a text. As written: when the same comes again the channel may be gone, or none that the person can
+    see, and with it its prefix. So what begins with a channel's own prefix counts as a message here, command or not."""
+    text, prefix = request.text, desk.settings.prefix
+    if text.startswith(prefix):
+        return digest(request.channel or "", "command", text[len(prefix) :])
+    asked_for = "#" + request.channel if request.channel is not None else f"@{request.to}"
+    return digest(asked_for.casefold(), "message", text)
 
 
 def prefix_in(desk: Desk, channel: str | None, account: int) -> str:
@@ -109,12 +118,13 @@ def not_in(room: Room | None, raw: str) -> ChatError:
 
 @attrs.frozen
 class Asked:
-    """A command as it was asked for; ``text`` has no prefix."""
+    """A command as it was asked for; ``text`` has no prefix. ``typed``: its digest, where it was typed as a text."""
 
     id: int | str
     cid: str | None
     channel: str | None
     text: str
+    typed: bytes | None = None
 
     @property
     def name(self) -> str:
@@ -123,7 +133,7 @@ class Asked:
     @property
     def digest(self) -> bytes | None:
         """What is kept with its cid."""
-        return digest(self.channel or "", "command", self.text) if self.cid is not None else None
+        return self.typed or (digest(self.channel or "", "command", self.text) if self.cid is not None else None)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -158,6 +168,8 @@ def command(desk: Desk, link: it.Connection, request: m.Command) -> None:
 
 def command_digest(desk: Desk, account: int, request: m.Send | m.Command) -> bytes:
     """What is kept with the cid of a command."""
+    if type(request) is m.Send:
+        return typed_digest(desk, request)
     return _asked(desk, account, request).digest or b""
 
 

@@ -157,3 +157,23 @@ def test_a_retry_of_a_command_with_the_channels_prefix_gets_its_first_result(hou
     digest = command_digest(house.desk, house.ann.account, request)
     (again,) = of_type(house.ask(house.ann, it.Retry(id=2, cid="once", digest=digest)), "result")
     assert again == {**first, "id": 2, "dup": True}
+
+
+def test_a_retry_of_what_took_one_out_of_the_channel_gets_its_first_result(house):
+    house.command(house.ann, "set-prefix !", "lobby")
+    left = m.Send(id=1, cid="once", channel="lobby", text="!leave-channel")
+    (first,) = of_type(house.ask(house.bob, left), "result")
+    room = house.state.room("lobby")
+    room.private = True  # he sees it no more
+    (again,) = house.ask(house.bob, m.Send(id=2, cid="once", channel="lobby", text="!leave-channel"))
+    room.private = False
+    assert again == {**first, "id": 2, "dup": True}
+
+
+def test_a_retry_of_a_message_gets_its_ack_though_it_would_be_a_command_by_now(house):
+    said = m.Send(id=1, cid="once", channel="lobby", text="!help")
+    (first,) = of_type(house.ask(house.bob, said), "ack")
+    house.command(house.ann, "set-prefix !", "lobby")
+    digest = command_digest(house.desk, house.bob.account, said)
+    (again,) = of_type(house.ask(house.bob, it.Retry(id=2, cid="once", digest=digest)), "ack", "error")
+    assert again == {**first, "id": 2, "dup": True}
