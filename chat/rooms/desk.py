@@ -151,9 +151,10 @@ class Desk:
         self.noted_commands.append(noted)
 
     def store_noted_commands(self) -> None:
-        if self.noted_commands:
-            noted, self.noted_commands = self.noted_commands, []
-            self.add(fx.Action(effects=tuple(noted)))
+        noted, self.noted_commands = self.noted_commands, []
+        kept = tuple(each for each in noted if not self.state.accounts[each.account].forgotten)
+        if kept:
+            self.add(fx.Action(effects=kept))
 
     def wake(self) -> None:
         """Something was added by a plain call, from outside of the manager's turn: see that it is handed on. Never waits."""

@@ -153,10 +153,20 @@ def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
             before.end(m.Closing(code=error.code, retry_after=None if error.code == "unauthorized" else 1))
         if session.link is link:
             session.link, session.gone_at = None, desk.clock.now()
+            if error.code == "unauthorized":  # the store has no such session: it is over at once, and not in its window
+                _is_over(desk, session)
         link.login_failed(error)
 
     reply = Reply(link, item.id, committed, failed=failed)
     desk.add(fx.Action(effects=(rotate,), account=item.account, conversations=True, reply=reply))
+
+
+def _is_over(desk: Desk, session: Session) -> None:
+    session.end()
+    if desk.sessions.get(session.id) is session:
+        del desk.sessions[session.id]
+    desk.add(fx.Action(effects=(fx.SessionOffline(session=session.id, account=session.account),)))
+    desk.wake()
 
 
 def resumed(desk: Desk, link: it.Connection, item: it.Resumed) -> None:
@@ -174,15 +184,18 @@ def end_session(desk: Desk, account: int, session: str) -> None:
 
 
 def close_sessions(desk: Desk, effect: fx.CloseSessions | fx.CloseNetwork) -> None:
-    """Sessions have ended: cancel what runs in their name, close their connections. The router calls it at its place in the order."""
+    """Sessions have ended: cancel what runs in their name, close their connections. The router calls it at its place in the order.
+
+    One that is held was opened since that was decided, or is just being resumed and will be refused.
+    """
     if isinstance(effect, fx.CloseNetwork):
         _close_network(desk, effect)
         return
     for session in [s for s in desk.sessions.values() if s.account == effect.account]:
-        if session.id != effect.but and effect.only in (None, session.id):
+        if session.id != effect.but and effect.only in (None, session.id) and session.id not in desk.state.held:
             del desk.sessions[session.id]
             session.end()
-            if session.link is not None and session.link.account:  # one that is just resuming is refused at its own place
+            if session.link is not None and session.link.account:
                 session.link.end(m.Closing(code=effect.code))
 
 

@@ -23,6 +23,7 @@ from chat.rooms import items as it
 from chat.rooms.audience import Reply
 from chat.rooms.desk import NOBODY, Clock, Desk, Handler, Settings
 from chat.rooms.policy import SMALL_ROOM
+from chat.rooms.running import refusal_for
 from chat.rooms.state import Loaded, State
 from chat.session import Session
 from chat.watchdog import Watched
@@ -150,8 +151,8 @@ class Manager:
         reply = Reply(NOBODY, 0, item.done, failed=item.failed)
         try:
             effects = tuple(item.decide(desk.state, desk.clock.now_ms()))
-        except ChatError as error:
-            desk.add(fx.Action(refusal=error, reply=reply))
+        except Exception as error:  # its bug is its own: it has looked, and changed nothing
+            desk.add(fx.Action(refusal=refusal_for("administration", error), reply=reply))
         else:
             desk.add(fx.Action(effects=effects, reply=reply))
 

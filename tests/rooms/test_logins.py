@@ -1,8 +1,10 @@
 import pytest
 
+from chat.accounts import token_hash
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.protocol import names
+from chat.rooms import administration
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.store import sqlite_read
@@ -161,3 +163,60 @@ def test_a_password_that_is_changed_while_the_old_one_is_checked_lets_nobody_in(
     house.commit()
     assert guest.session in house.state.held
     assert sqlite_read.credentials(house.writer._db, "ann").password_hash == "new, renewed"
+
+
+def resumption(house, line):
+    return it.ResumeVerified(id=1, account=line.account, session=line.session, token_hash=token_hash(line.token))
+
+
+def test_who_logs_in_while_all_sessions_end_has_the_new_one(house):
+    ann, new = house.register("ann", invite="guests"), Line()
+    house.decide(ann, m.Logout(id=1, everywhere=True))
+    house.decide(new, it.LoginVerified(id=2, account=ann.account))
+    house.commit()
+    assert (ann.ended, new.ended) == (True, False)
+    assert list(house.desk.sessions) == list(house.state.held) == [new.session]
+    house.manager.gone(new)
+    house.tick(91)
+    assert (house.state.held, house.state.online) == ({}, {})
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+@pytest.mark.parametrize("offline", [True, False])
+def test_who_resumes_a_session_that_ends_is_not_online_for_ever(house, in_one_batch, offline):
+    ann, back = house.register("ann", invite="guests"), Line()
+    phone = house.log_in("ann")
+    if offline:
+        house.manager.gone(ann)
+        house.tick(91)
+    house.decide(phone, it.SessionFound(id=1, session=ann.session))
+    if not in_one_batch:
+        later, house.desk.actions = house.desk.actions, []
+    house.decide(back, resumption(house, ann))
+    if not in_one_batch:
+        after, house.desk.actions = house.desk.actions, later
+        house.commit()
+        house.desk.actions = after
+    house.commit()
+    assert back.refused.code == "unauthorized"
+    house.manager.gone(back)
+    house.manager.gone(phone)
+    house.tick(91)
+    assert (house.state.held, house.state.online, house.desk.sessions) == ({}, {}, {})
+
+
+def test_a_command_that_was_not_noted_yet_is_not_kept_of_who_was_forgotten(house):
+    ann = house.register("ann", invite="guests")
+    house.command(ann, "user-count")
+    state, who = house.state, house.account(ann)
+    house.do(administration.forget(state, who, keep_texts=False, now_ms=house.now_ms, password_hash=""))
+    house.tick()
+    assert house.writer._db.execute("SELECT count(*) FROM command_history").fetchone() == (0,)
+
+
+def test_a_bug_in_what_the_shell_decides_is_told_to_the_shell(house):
+    told = []
+    bug = it.Administration(decide=lambda state, now_ms: [][0], done=told.append, failed=told.append)
+    house.manager._take((None, [bug]))
+    house.commit()
+    assert [error.code for error in told] == ["internal_error"]
