@@ -46,7 +46,7 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     else:
         other = desk.state.account(request.to or "")
         name = "@" + (other.name if other is not None else request.to or "")
-        if other is None or other.ban is not None:
+        if other is None or other.ban is not None or other.forgotten:
             refusal = ChatError("not_found", f"there is no user {(request.to or '')[:64]!r}")
         elif account in other.ignored:
             refusal = safety.not_taken(other)

@@ -205,12 +205,15 @@ def test_who_resumes_a_session_that_ends_is_not_online_for_ever(house, in_one_ba
     assert (house.state.held, house.state.online, house.desk.sessions) == ({}, {}, {})
 
 
-def test_a_command_that_was_not_noted_yet_is_not_kept_of_who_was_forgotten(house):
+def test_of_who_was_forgotten_no_command_is_noted_and_nothing_said_to_them_is_kept(house):
     ann = house.register("ann", invite="guests")
     house.command(ann, "user-count")
     state, who = house.state, house.account(ann)
     house.do(administration.forget(state, who, keep_texts=False, now_ms=house.now_ms, password_hash=""))
     house.tick()
+    bob = house.register("bob", invite="guests")
+    (answer,) = house.ask(bob, m.Send(id=1, cid="c", to=who.name, text="still there?"))
+    assert (answer["type"], answer["code"]) == ("error", "not_found"), "it is nobody's account"
     assert house.writer._db.execute("SELECT count(*) FROM command_history").fetchone() == (0,)
 
 
