@@ -79,6 +79,9 @@ def import_(loaded: "Loaded", certificate_file: Path, key_file: Path, yes: bool,
     """
     from chat.admin import certificate
 
+    for file in (certificate_file, key_file):
+        if not file.is_file():
+            raise fail(f"{file}: no such file")
     with refusing():
         certificate.may_replace(loaded.config)
         known = certificate.same_key(loaded.config, certificate_file)
