@@ -81,7 +81,7 @@ def import_(loaded: "Loaded", certificate_file: Path, key_file: Path, yes: bool,
 
     for file in (certificate_file, key_file):
         if not file.is_file():
-            raise fail(f"{file}: no such file")
+            raise fail(f"{file}: No such file or directory")
     with refusing():
         certificate.may_replace(loaded.config)
         known = certificate.same_key(loaded.config, certificate_file)
