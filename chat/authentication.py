@@ -19,9 +19,10 @@ from chat.colors import parse_color
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.protocol import names
-from chat.rooms import bans, decisions
+from chat.rooms import decisions
 from chat.rooms import items as it
-from chat.rooms.refusals import complete
+from chat.rooms.moderation import bans
+from chat.rooms.moderation.refusals import complete
 from chat.rooms.state import Account
 
 if TYPE_CHECKING:

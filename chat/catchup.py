@@ -9,7 +9,8 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import logins, notices, safety
+from chat.rooms import logins, notices
+from chat.rooms.moderation import safety
 from chat.rooms.texts import not_in
 from chat.store.base import FORGOTTEN_MS, HistoryRow
 

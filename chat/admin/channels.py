@@ -5,8 +5,8 @@ from typing import Any
 
 from chat.admin.registry import Call, handler
 from chat.errors import ChatError
-from chat.rooms import administration as a
 from chat.rooms import decisions as d
+from chat.rooms.moderation import operator as a
 from chat.store.base import Writer
 from chat.store.retention import ROWS, Cut
 

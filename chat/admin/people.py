@@ -1,14 +1,14 @@
-"""Handlers that change accounts and invites. The decisions: `chat.rooms.administration`."""
+"""Handlers that change accounts and invites. The decisions: `chat.rooms.moderation.operator`."""
 
 from typing import Any, Literal
 
 from chat import accounts
 from chat.admin.registry import Call, handler
 from chat.protocol import names
-from chat.rooms import administration as a
 from chat.rooms import decisions as d
-from chat.rooms import moderation
-from chat.rooms.sanctions import network_of, shown
+from chat.rooms.moderation import decisions as moderation
+from chat.rooms.moderation import operator as a
+from chat.rooms.moderation.sanctions import network_of, shown
 
 ERASE_ROWS = 5000  # of one step: some ms of the writer's time
 

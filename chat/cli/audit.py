@@ -36,7 +36,7 @@ def verify(loaded: "Loaded", noted: bytes | None) -> None:
     """Check the chain of the moderation log, also while the server runs. Exit status 0: it holds, 1: it does not."""
     import sqlite3
 
-    from chat.rooms.audit import verify as follow
+    from chat.rooms.moderation.audit import verify as follow
     from chat.store.sqlite_audit import chain
     from chat.store.sqlite_files import connect
 

@@ -7,7 +7,7 @@ from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
-from chat.rooms import ruling
+from chat.rooms.rules import decisions as ruling
 from chat.rooms.state import Room
 
 

@@ -10,10 +10,10 @@ from chat.commands.plugins import Plugins
 from chat.commands.registry import Registry
 from chat.errors import ChatError
 from chat.rooms import effects as fx
-from chat.rooms.audit import Entry
+from chat.rooms.conversations.runs import Run
 from chat.rooms.items import Invocation
+from chat.rooms.moderation.audit import Entry
 from chat.rooms.policy import AccountRates, take
-from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 
 LINE_CHARACTERS: Final = 400  # of a topic, or of the reason of a ban

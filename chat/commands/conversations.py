@@ -5,8 +5,9 @@ from typing import Any
 from chat.commands.context import Answer, Context
 from chat.commands.registry import command
 from chat.errors import ChatError
-from chat.rooms import audit, policy
-from chat.rooms.runs import Question, Run
+from chat.rooms import policy
+from chat.rooms.conversations.runs import Question, Run
+from chat.rooms.moderation import audit
 
 LONG_S = 60.0  # a command that runs for longer is worth a word
 

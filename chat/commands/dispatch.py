@@ -18,10 +18,10 @@ from chat.errors import ChatError
 from chat.log import get_logger, new_error_id
 from chat.protocol.messages import CommandsChanged
 from chat.rooms import policy
+from chat.rooms.conversations.runs import Run
 from chat.rooms.items import Done, Host, Invocation, Later
-from chat.rooms.runs import Run
+from chat.rooms.moderation.why import refused
 from chat.rooms.state import Account, Room
-from chat.rooms.why import refused
 
 log = get_logger("chat.plugins")
 LINE_KEPT: Final = 200  # characters of a command in its author's history

@@ -23,8 +23,8 @@ from chat.commands.plain import Channel, User, channel_of, user_of
 from chat.errors import ChatError
 from chat.protocol.messages import ServerNotice
 from chat.rooms import effects as fx
+from chat.rooms.conversations.runs import Run
 from chat.rooms.items import Host, Invocation
-from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 from chat.rooms.texts import not_in, restrained
 

@@ -24,7 +24,7 @@ import attrs
 import trio
 
 from chat.errors import ChatError
-from chat.rooms.runs import REASONS, Run
+from chat.rooms.conversations.runs import REASONS, Run
 from chat.rooms.state import Account, Room
 
 CHOICES_MAX: Final = 25

@@ -10,8 +10,9 @@ from chat.commands.context import Answer, Context, Decide
 from chat.commands.dispatch import refusal
 from chat.commands.registry import command, describe
 from chat.errors import ChatError
-from chat.rooms import clearing, command_rules
-from chat.rooms.clearing import AMOUNT_MAX
+from chat.rooms.commands import decisions as command_rules
+from chat.rooms.moderation import clearing
+from chat.rooms.moderation.clearing import AMOUNT_MAX
 
 
 @command

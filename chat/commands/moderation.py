@@ -6,8 +6,9 @@ from chat.commands.arguments import Command, Rest, Role, User
 from chat.commands.context import Answer, Context
 from chat.commands.registry import command
 from chat.errors import ChatError
-from chat.rooms import command_rules, policy
 from chat.rooms import decisions as d
+from chat.rooms import policy
+from chat.rooms.commands import decisions as command_rules
 from chat.rooms.decisions import ChannelPerm
 
 ALWAYS = frozenset({"help", "enable-command", "disable-command"})  # switching these off would lock everybody out

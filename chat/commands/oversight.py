@@ -8,10 +8,10 @@ from msgspec import Meta
 from chat.commands.arguments import Kind, Resolver
 from chat.commands.context import Answer, Context, Decide
 from chat.commands.registry import command
-from chat.rooms import in_force
-from chat.rooms.audit import Entry
+from chat.rooms.moderation import in_force
+from chat.rooms.moderation.audit import Entry
+from chat.rooms.moderation.sanctions import moment, span
 from chat.rooms.policy import may
-from chat.rooms.sanctions import moment, span
 from chat.rooms.state import State
 
 PAGE: Final = 20  # entries of one answer

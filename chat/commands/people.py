@@ -7,7 +7,8 @@ from chat.commands.registry import command
 from chat.errors import ChatError
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
-from chat.rooms import policy, safety
+from chat.rooms import policy
+from chat.rooms.moderation import safety
 from chat.rooms.state import Account
 
 

@@ -9,9 +9,9 @@ from chat.commands.arguments import Rest, User
 from chat.commands.context import Answer, Context
 from chat.commands.registry import command
 from chat.errors import ChatError
-from chat.rooms import rule_effects as rx
-from chat.rooms import ruling
-from chat.rooms.rules import SLOW_MAX_S
+from chat.rooms.rules import decisions as ruling
+from chat.rooms.rules import effects as rx
+from chat.rooms.rules.writing import SLOW_MAX_S
 from chat.rooms.state import Room
 
 _HISTORY = {

@@ -8,8 +8,8 @@ from chat.commands.arguments import Rest, User
 from chat.commands.context import Answer, Context, Decide
 from chat.commands.registry import command
 from chat.errors import ChatError
-from chat.rooms import safety
-from chat.rooms.sanctions import moment
+from chat.rooms.moderation import safety
+from chat.rooms.moderation.sanctions import moment
 
 REPORTS: Final = 20  # of one answer; more are kept
 REPORTS_MAX: Final = 1000  # that are looked through to close one

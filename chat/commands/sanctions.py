@@ -7,8 +7,8 @@ from chat.commands.arguments import Duration, Kind, Resolver, Rest, User
 from chat.commands.context import Answer, Context, Decide
 from chat.commands.registry import command
 from chat.rooms import decisions as d
-from chat.rooms import moderation as mod
-from chat.rooms.sanctions import Network, contains, ending, network_of, shown, span
+from chat.rooms.moderation import decisions as mod
+from chat.rooms.moderation.sanctions import Network, contains, ending, network_of, shown, span
 from chat.rooms.state import Account, State
 
 PREVIEW_DAYS: Final = 30

@@ -11,15 +11,16 @@ from typing import Any, Final, Literal
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.protocol.messages import CommandsChanged, ServerNotice
-from chat.rooms import audit, command_rules
 from chat.rooms import effects as fx
-from chat.rooms import rule_effects as rx
-from chat.rooms.bans import banned, check_may_join
+from chat.rooms.commands import decisions as command_rules
+from chat.rooms.moderation import audit
+from chat.rooms.moderation.bans import banned, check_may_join
+from chat.rooms.moderation.refusals import complete
+from chat.rooms.moderation.sanctions import Sanction, moment
+from chat.rooms.moderation.why import refused
 from chat.rooms.policy import SERVER_LADDER, SMALL_ROOM, require, require_above
-from chat.rooms.refusals import complete
-from chat.rooms.sanctions import Sanction, moment
+from chat.rooms.rules import effects as rx
 from chat.rooms.state import Account, Room, State
-from chat.rooms.why import refused
 
 ChannelPerm = Literal["owner", "moderator", "member"]
 ServerPerm = Literal["admin", "user"]

@@ -20,9 +20,9 @@ from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
 from chat.rooms.cids import FreshCids, Key
+from chat.rooms.conversations.questions import Questions
+from chat.rooms.moderation.refusals import Refusals, complete
 from chat.rooms.policy import RateLimits, Rates, take
-from chat.rooms.questions import Questions
-from chat.rooms.refusals import Refusals, complete
 from chat.rooms.router import Router
 from chat.rooms.state import Account, State
 from chat.session import Session

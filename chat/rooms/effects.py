@@ -13,16 +13,16 @@ from typing import Any, Literal
 import attrs
 
 from chat.errors import ChatError
-from chat.rooms.command_effects import CommandEffect
-from chat.rooms.command_effects import EraseTexts as EraseTexts
-from chat.rooms.command_effects import NoteCommand as NoteCommand
-from chat.rooms.command_effects import SetPrefix as SetPrefix
-from chat.rooms.command_effects import SetRoomCommandEnabled as SetRoomCommandEnabled
-from chat.rooms.rule_effects import RuleEffect
-from chat.rooms.upkeep_effects import DropInvite as DropInvite
-from chat.rooms.upkeep_effects import ForgetAccount as ForgetAccount
-from chat.rooms.upkeep_effects import SetRetention as SetRetention
-from chat.rooms.upkeep_effects import SetSuspended as SetSuspended
+from chat.rooms.commands.effects import CommandEffect
+from chat.rooms.commands.effects import EraseTexts as EraseTexts
+from chat.rooms.commands.effects import NoteCommand as NoteCommand
+from chat.rooms.commands.effects import SetPrefix as SetPrefix
+from chat.rooms.commands.effects import SetRoomCommandEnabled as SetRoomCommandEnabled
+from chat.rooms.moderation.operator_effects import DropInvite as DropInvite
+from chat.rooms.moderation.operator_effects import ForgetAccount as ForgetAccount
+from chat.rooms.moderation.operator_effects import SetRetention as SetRetention
+from chat.rooms.moderation.operator_effects import SetSuspended as SetSuspended
+from chat.rooms.rules.effects import RuleEffect
 
 ServerRole = Literal["owner", "admin", "member"]
 RoomRole = Literal["owner", "moderator", "member"]

@@ -14,10 +14,10 @@ from chat.errors import ChatError, RemoteProtocolError
 from chat.protocol.names import Name
 from chat.rooms import effects as fx
 from chat.rooms.audience import Link
+from chat.rooms.conversations.questions import Questions
+from chat.rooms.conversations.runs import Run
+from chat.rooms.moderation.refusals import Refusal
 from chat.rooms.policy import AccountRates
-from chat.rooms.questions import Questions
-from chat.rooms.refusals import Refusal
-from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State
 
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from chat import accounts
 from chat.protocol import messages as m
-from chat.rooms import bans, safety
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler
-from chat.rooms.sanctions import contains, network_of
+from chat.rooms.moderation import bans, safety
+from chat.rooms.moderation.sanctions import contains, network_of
 from chat.rooms.state import Account
 from chat.session import Session
 

@@ -17,13 +17,15 @@ import trio
 
 from chat.errors import ChatError
 from chat.log import get_logger
-from chat.rooms import answers, logins, membership, moderation, texts
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms import logins, membership, texts
 from chat.rooms.audience import Reply
+from chat.rooms.conversations import answers
+from chat.rooms.conversations.running import refusal_for
 from chat.rooms.desk import NOBODY, Clock, Desk, Handler, Settings
+from chat.rooms.moderation import decisions as moderation
 from chat.rooms.policy import SMALL_ROOM
-from chat.rooms.running import refusal_for
 from chat.rooms.state import Loaded, State
 from chat.session import Session
 from chat.watchdog import Watched

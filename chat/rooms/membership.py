@@ -7,9 +7,9 @@ from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import ruling
 from chat.rooms.desk import Desk, Handler
 from chat.rooms.policy import take
+from chat.rooms.rules import decisions as ruling
 from chat.rooms.state import Room, unseen
 from chat.rooms.texts import not_in
 

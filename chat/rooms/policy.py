@@ -10,9 +10,9 @@ import attrs
 
 from chat.errors import ChatError
 from chat.rooms.effects import RoomRole, ServerRole
+from chat.rooms.moderation.why import refused
 from chat.rooms.rates import TokenBucket
 from chat.rooms.state import Account, Room
-from chat.rooms.why import refused
 
 SERVER_LADDER: Final[tuple[ServerRole, ...]] = ("member", "admin", "owner")
 ROOM_LADDER: Final[tuple[RoomRole, ...]] = ("member", "moderator", "owner")

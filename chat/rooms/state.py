@@ -15,11 +15,11 @@ import attrs
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import effects as fx
-from chat.rooms import rule_effects as rx
-from chat.rooms.plugin_values import PluginValues
-from chat.rooms.rulebook import Rulebook
-from chat.rooms.rules import Rules
-from chat.rooms.sanctions import AddressBans, Endings, Key, Sanction, network_of
+from chat.rooms.commands.plugin_values import PluginValues
+from chat.rooms.moderation.sanctions import AddressBans, Endings, Key, Sanction, network_of
+from chat.rooms.rules import effects as rx
+from chat.rooms.rules.rulebook import Rulebook
+from chat.rooms.rules.writing import Rules
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,7 @@ class Account:
 class Room:
     """``password_version`` goes up with each password: one checked outside the decision is checked against it again.
 
-    ``rules`` is what restricts writing, None while nothing does: see `chat.rooms.rules`.
+    ``rules`` is what restricts writing, None while nothing does: see `chat.rooms.rules.writing`.
     """
 
     id: int

@@ -10,15 +10,16 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms import notices, safety
+from chat.rooms import notices
 from chat.rooms.audience import Reply
 from chat.rooms.cids import Key
+from chat.rooms.conversations.running import perform, refusal_for
+from chat.rooms.conversations.runs import Run
 from chat.rooms.desk import Desk, Handler, digest
+from chat.rooms.moderation import safety
+from chat.rooms.moderation.why import refused
 from chat.rooms.policy import may, take
-from chat.rooms.running import perform, refusal_for
-from chat.rooms.runs import Run
 from chat.rooms.state import Account, Room, State, unseen
-from chat.rooms.why import refused
 
 RESULT_BYTES: Final = 256 * 1024  # of a command's answer: as much as a page of history
 

@@ -5,8 +5,10 @@ from typing import Final, Protocol
 
 import attrs
 
-from chat.rooms import audit, effects, rule_effects
+from chat.rooms import effects
 from chat.rooms.effects import Action, Conversation, Outcome, RoomRole, ServerRole
+from chat.rooms.moderation import audit
+from chat.rooms.rules import effects as rule_effects
 
 FORGOTTEN_MS: Final = 10 * 60_000  # how long a channel without history keeps a record: to deliver it through a reconnect
 

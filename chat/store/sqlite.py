@@ -15,8 +15,8 @@ from typing import Final, TypeVar
 import trio
 
 from chat.errors import ChatError
-from chat.rooms.audit import Entry
 from chat.rooms.effects import Conversation
+from chat.rooms.moderation.audit import Entry
 from chat.store import sqlite_audit, sqlite_commands, sqlite_read, sqlite_rules, sqlite_sanctions
 from chat.store.base import Credentials, KnownCid, Page, ReportRow, Seen, SessionRow
 from chat.store.retention import Cut, cuts

@@ -1,11 +1,11 @@
-"""The moderation log in SQLite: adding an entry to the chain, and reading it. What the chain is: `chat.rooms.audit`."""
+"""The moderation log in SQLite: adding an entry to the chain, and reading it. What the chain is: `chat.rooms.moderation.audit`."""
 
 import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from chat.rooms import audit
 from chat.rooms.effects import Audit
+from chat.rooms.moderation import audit
 
 _COLUMNS: Final = "n, at_ms, actor, action, target, room, reason, before, after, salt, texts_hash, hash"
 ROWS: Final = 1000  # of one question: a long log is not held in memory

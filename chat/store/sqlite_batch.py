@@ -43,7 +43,7 @@ from chat.rooms.effects import (
     RotateToken,
     SetReadMarker,
 )
-from chat.rooms.rule_effects import PutReport
+from chat.rooms.rules.effects import PutReport
 from chat.store import sqlite_audit, sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
 from chat.store.sqlite_read import conversations, known

@@ -1,10 +1,10 @@
-"""What `chat.rooms.command_effects` does to the tables, and what commands read from them."""
+"""What `chat.rooms.commands.effects` does to the tables, and what commands read from them."""
 
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Final
 
-from chat.rooms import command_effects as cx
+from chat.rooms.commands import effects as cx
 
 COMMANDS_KEPT: Final = 50  # of each account
 

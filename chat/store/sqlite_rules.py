@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chat.rooms import rule_effects as rx
+from chat.rooms.rules import effects as rx
 from chat.store.base import FORGOTTEN_MS, ReportRow
 
 AROUND: Final = 20  # messages that are kept with a report

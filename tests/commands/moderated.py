@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat.rooms import audit
+from chat.rooms.moderation import audit
 from chat.rooms.state import State
 from chat.store import sqlite_audit
 from tests.rooms.house import dump, open_house

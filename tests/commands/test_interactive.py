@@ -15,7 +15,7 @@ from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms import logins
 from chat.rooms.policy import RateLimits
-from chat.rooms.rules import Sanction
+from chat.rooms.rules.writing import Sanction
 from tests.commands.talking import talking
 from tests.rooms.house import Line
 from tests.store.faults import Faults

@@ -13,7 +13,7 @@ import pytest
 from chat.commands import builtin
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
-from chat.rooms.runs import Run
+from chat.rooms.conversations.runs import Run
 from tests.commands.matrix import ALL, ROLES, TABLE
 from tests.rooms.house import open_house
 from tests.wire import open_lines

@@ -6,7 +6,7 @@ import pytest
 
 from chat.commands import builtin
 from chat.protocol import messages as m
-from chat.rooms import refusals
+from chat.rooms.moderation import refusals
 from tests.commands import moderated
 from tests.commands.moderated import logged, refused, told, told_later, wait
 

@@ -2,8 +2,8 @@
 
 import attrs
 
-from chat.rooms import audit
 from chat.rooms import effects as e
+from chat.rooms.moderation import audit
 from chat.store.base import Seen, changes_state
 from tests.store.build import ANN, BOB, DEN, LOBBY, OWNER, do, rotate, seqs, session
 

@@ -2,7 +2,7 @@
 
 
 from chat.rooms import effects as e
-from chat.rooms import rule_effects as rx
+from chat.rooms.rules import effects as rx
 from tests.store.build import ANN, BOB, DEN, EPOCH, LOBBY, do, member, rotate, say, seqs, session
 
 # ---------------------------------------------------------------- readers

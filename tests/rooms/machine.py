@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from chat.rooms import command_rules
 from chat.rooms import effects as fx
+from chat.rooms.commands import decisions as command_rules
 
 people = st.sampled_from(["ann", "Bob", "cem", "dora", "eve"])
 channels = st.sampled_from(["lobby", "Garden", "secret", "attic"])

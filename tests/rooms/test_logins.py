@@ -4,9 +4,9 @@ from chat.accounts import token_hash
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.protocol import names
-from chat.rooms import administration
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms.moderation import operator as administration
 from chat.store import sqlite_read
 from tests.rooms.house import Line, open_house
 

@@ -8,11 +8,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from chat.errors import ChatError
 from chat.protocol import names
-from chat.rooms import bans, ruling, safety
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
-from chat.rooms import moderation as mod
-from chat.rooms.sanctions import network_of
+from chat.rooms.moderation import bans, safety
+from chat.rooms.moderation import decisions as mod
+from chat.rooms.moderation.sanctions import network_of
+from chat.rooms.rules import decisions as ruling
 from chat.rooms.state import State
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare

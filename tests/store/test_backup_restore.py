@@ -10,8 +10,8 @@ import stat
 
 import pytest
 
-from chat.rooms import audit
 from chat.rooms import effects as e
+from chat.rooms.moderation import audit
 from chat.store import sqlite_audit, sqlite_restore
 from chat.store.base import StoreRefused
 from chat.store.sqlite_commit import SqliteWriter

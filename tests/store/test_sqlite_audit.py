@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from chat.cli import main
 from chat.errors import ChatError
-from chat.rooms import audit
 from chat.rooms import effects as e
+from chat.rooms.moderation import audit
 from chat.store import sqlite_audit
 from chat.store.base import CommitFailed, changes_state, stores
 from chat.store.sqlite_commit import SqliteWriter

@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.rooms import audit
 from chat.rooms import effects as e
-from chat.rooms import rule_effects as rx
 from chat.rooms.effects import Append, Pair
+from chat.rooms.moderation import audit
+from chat.rooms.rules import effects as rx
 from chat.store import sqlite_audit, sqlite_read, sqlite_rules
 from chat.store.base import CommitFailed
 from chat.store.sqlite_commit import SqliteWriter

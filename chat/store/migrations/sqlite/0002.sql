@@ -88,7 +88,7 @@ CREATE TABLE reports (
 ) STRICT;
 
 -- The moderation log. texts_hash = SHA-256 of (salt, reason, before, after); hash = SHA-256 of (the hash before it, all columns but
--- salt, reason, before and after): chat/rooms/audit.py. So a person's texts can be erased, with their salt, and the chain still holds.
+-- salt, reason, before and after): chat/rooms/moderation/audit.py. So a person's texts can be erased, with their salt, and the chain still holds.
 CREATE TABLE audit (
     n INTEGER PRIMARY KEY,                  -- 1, 2, 3 … without gap
     at_ms INTEGER NOT NULL,

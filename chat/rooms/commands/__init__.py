@@ -1,0 +1,1 @@
+"""What the rooms keep about commands: which there are in a channel, and what plugins store."""

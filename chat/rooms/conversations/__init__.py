@@ -1,0 +1,1 @@
+"""Commands that ask and wait: who asks whom, and when a question ends."""

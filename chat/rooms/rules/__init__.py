@@ -1,0 +1,1 @@
+"""Rules of channels and of the server: what restricts writing and joining."""
