@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
+from chat import joinline
 from chat.admin import client
 from chat.admin.client import Refused
 from chat.background import holder_of
@@ -64,8 +65,7 @@ def may_replace(config: Config) -> None:
 def generate(config: Config, names: Sequence[str], *, new_key: bool) -> Row:
     """A self-signed one. *Returns* what `install` does."""
     may_replace(config)
-    if config.public_address:
-        names = [*names, config.public_address.rpartition(":")[0].strip("[]") or config.public_address]
+    names = list(dict.fromkeys([*names, *joinline.outward_names(config)]))
     with TemporaryDirectory(prefix="chat-cert-") as folder:
         certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
         try:

@@ -167,7 +167,7 @@ class Worker:
         for key, events in ready:
             member = key.data
             if member is None:
-                continue
+                raise SystemExit(1)  # whoever conducts has gone
             if events & selectors.EVENT_WRITE and not member.wire.more():
                 self.selector.modify(member.wire, selectors.EVENT_READ, member)
             if events & selectors.EVENT_READ:

@@ -1,6 +1,7 @@
 """How much a server carries on this machine."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,7 @@ def bench(
         except (OSError, ValueError) as exc:
             raise fail(str(exc)) from None
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended too
     if plot is not None and plot.suffix not in (".png", ".svg"):
         raise click.BadParameter("a picture is .png or .svg", param_hint="--plot")
     tell, done = _progress()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -132,3 +133,27 @@ def test_a_hole_is_seen_by_who_only_compares_seqs():
     made = worker(sample=100)
     made._look(made.members[2], texts((0, 1)) + texts((0, 3), first_seq=3))
     assert made.reordered == 1
+
+
+# ---------------------------------------------------------------- the end
+
+
+@pytest.mark.long
+def test_sigterm_ends_the_scratch_server_and_the_clients_too():
+    process = subprocess.Popen([*CHAT, "--members", "4", "--senders", "2", "--seconds", "60"], stdout=subprocess.PIPE)
+    children = []
+    while len(children) < 3:  # the server, two of clients
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+            children = file.read().split()
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    process.stdout.close()
+    for child in children:
+        for _ in range(100):
+            if not os.path.exists(f"/proc/{child}"):
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"{child} is still there")
