@@ -38,7 +38,7 @@ def run(config: Config, do: str, *, progress: Progress | None = None, **argument
             if running is None:
                 return _offline(config, do, arguments, progress)
             pid = running.pid
-            return ask(config, do, arguments, progress)
+            return ask(config, do, arguments, progress, answer_s=ANSWER_S)
         except (FileNotFoundError, ConnectionRefusedError):  # it is starting, or ending
             if time.monotonic() > deadline_s:
                 raise Refused(f"the server runs (pid {pid}), but does not answer at {socket_of(config)}; its log may say why") from None

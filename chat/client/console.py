@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -269,6 +270,10 @@ class Console:
             self.show_record(record)
         elif isinstance(record, m.Message) and not self._folds(record):
             self.reading.keep(record)
+        if isinstance(record, m.HistoryReset) and self.screen.interactive:  # what came into it while we were away is in its history alone
+            self._shown.discard(conv)
+            if conv == self.current:
+                self.nursery.start_soon(partial(self.history, conv, CONTEXT, before=record.last_seq + 1))
         if isinstance(record, m.Removed):
             self.reading.forget(conv)
         if isinstance(record, m.Removed) and conv == self.current:

@@ -187,6 +187,7 @@ async def test_the_package_was_upgraded_in_between(tmp_path):
         await chat("stop", "--now")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["heir_checks", "heir_hangs"])
 async def test_sigterm_meanwhile_ends_both(tmp_path, name):
     """Before and after the successor has the data: no process stays, and the next start works."""
