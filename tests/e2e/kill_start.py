@@ -1,12 +1,14 @@
-"""SIGKILL at any system call of the first start and of a start that migrates: the next start works, and what was there is there.
+"""SIGKILL at any system call of the first start, of one that migrates, and of one in which the log is rotated: the next start works, and
+what was there is there.
 
-    python -m tests.e2e.kill_start --what start migration --samples 40 --seed 1
+    python -m tests.e2e.kill_start --what start migration rotation --samples 40 --seed 1
 
 The calls are those by which a process changes files and folders, or the locks on them. strace counts them in each thread and kills the
 process as one of them begins. ``--samples 0`` tries every place.
 
 Afterwards an ordinary start must work. A new server has its owner's invite then; one with data has the same server id, every record,
-the newest schema, and in ``backups`` only whole copies, at least one of the schema of before. Nothing is recreated over data.
+the newest schema, and in ``backups`` only whole copies, at least one of the schema of before. Nothing is recreated over data. Of logs that
+were rotated every line is there, once.
 """
 
 import argparse
@@ -25,11 +27,14 @@ import trio
 
 from chat.store.migrate import migrate_sqlite, newest
 from chat.store.sqlite_files import APPLICATION_ID
-from tests.e2e.server import CHAT, Server
+from tests.e2e.server import CHAT, GENEROUS, Server
 
 CALLS = "mkdir,write,pwrite64,fsync,fdatasync,rename,renameat2,unlink,unlinkat,ftruncate,chmod,fchmod,fchmodat,flock,fcntl"
 STRACE = ("strace", "-f", "-qq", "-e", "signal=none", "-e", f"trace={CALLS}")
 KEPT = "kept through it all"
+KINDS = ("start", "migration", "rotation")
+ROTATE_BYTES = 4096
+LOGS = {"chat.log": "the newest lines", "chat.log.1": "older lines", "chat.log.2": "the oldest lines"}
 _READY = re.compile(r'write\(1, "(?:You|chat)')  # the server's first words
 _BEGUN = re.compile(r"^(\d+) +\w+\(")
 
@@ -63,15 +68,27 @@ def prepare(what: str, data: Path) -> None:
     data.mkdir(mode=0o700)
     with contextlib.closing(sqlite3.connect(data / "chat.db", isolation_level=None)) as db:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate_sqlite(db, to=1)
+        migrate_sqlite(db, to=1 if what == "migration" else None)
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("INSERT INTO accounts VALUES (7, 'Ann', 'ann', 'ann', 'x', NULL, 'owner', 1)")
+        db.execute(
+            "INSERT INTO accounts (id, name, canonical, skeleton, password_hash, role, at_ms)"
+            " VALUES (7, 'Ann', 'ann', 'ann', 'x', 'owner', 1)"
+        )
         db.execute(
             "INSERT INTO conversations (id, kind, epoch, last_seq, last_ts, at_ms, name, canonical, skeleton)"
             " VALUES (9, 'room', 'e', 1, 1, 1, 'lobby', 'lobby', 'lobby')"
         )
         db.execute("INSERT INTO records (conv, seq, ts, kind, author, body) VALUES (9, 1, 1, 'message', 7, ?)", (KEPT,))
     (data / "chat.db").chmod(0o600)
+    if what == "rotation":
+        for name, line in LOGS.items():
+            (data / name).write_text(f"{line}\n" + "." * (ROTATE_BYTES - len(line) - 2) + "\n")
+
+
+def settings(what: str, data: Path) -> dict[str, str]:
+    if what != "rotation":
+        return GENEROUS
+    return {**GENEROUS, "log.file": str(data / "chat.log"), "log.rotate_bytes": str(ROTATE_BYTES), "log.level": "debug"}
 
 
 def looked_at(database: Path) -> tuple[int, str, list[str]]:
@@ -88,7 +105,7 @@ async def places(what: str, folder: Path) -> int:
     """How many calls the thread with the most of them makes until the server is ready."""
     data, trace = folder / "counted", folder / "trace"
     prepare(what, data)
-    server = UnderStrace(data, command=(*STRACE, "-o", str(trace), *CHAT))
+    server = UnderStrace(data, command=(*STRACE, "-o", str(trace), *CHAT), settings=settings(what, data))
     await server.start(within_s=60)
     await server.kill()
     before_ready = _READY.split(trace.read_text("latin-1"), maxsplit=1)[0]
@@ -99,17 +116,18 @@ async def kill_at(what: str, folder: Path, place: int, report: Report) -> bool:
     """*Returns* whether it was killed there."""
     data = folder / f"{what}{place}"
     prepare(what, data)
-    before = looked_at(data / "chat.db") if what == "migration" else None
+    before = looked_at(data / "chat.db") if what != "start" else None
     report.tried += 1
     killed = False
-    server = UnderStrace(data, command=(*STRACE, "-o", "/dev/null", "-e", f"inject={CALLS}:signal=KILL:when={place}", *CHAT))
+    tracing = (*STRACE, "-o", "/dev/null", "-e", f"inject={CALLS}:signal=KILL:when={place}")
+    server = UnderStrace(data, command=(*tracing, *CHAT), settings=settings(what, data))
     try:
         await server.start(within_s=60)
         await server.kill()
     except RuntimeError:
         killed = True
         report.killed += 1
-    again = Server(data)
+    again = Server(data, settings=settings(what, data))
     try:
         await again.start(within_s=60)
     except RuntimeError as error:
@@ -133,6 +151,9 @@ def _faults(data: Path, before: tuple[int, str, list[str]] | None, lines: list[s
         return found
     if (server_id, texts) != before[1:]:
         found.append(f"it was {before}, and is {server_id, texts}")
+    if (data / "chat.log").exists():
+        kept = "".join(log.read_text() for log in data.glob("chat.log*"))
+        return found + [f"in the logs {line!r} is {kept.count(line)} times" for line in LOGS.values() if kept.count(f"{line}\n") != 1]
     copies = [copy for copy in (data / "backups").iterdir() if copy.suffix == ".db"]
     for copy in copies:
         if looked_at(copy) != before:
@@ -159,7 +180,7 @@ async def run(what: str, folder: Path, samples: int, seed: int, say: Callable[[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.kill_start", description=__doc__.splitlines()[0])
-    parser.add_argument("--what", nargs="+", choices=("start", "migration"), default=("start", "migration"))
+    parser.add_argument("--what", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--samples", type=int, default=40)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     given = parser.parse_args()
