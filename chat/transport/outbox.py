@@ -356,6 +356,7 @@ class FlushSet:
                 await _encrypt_one(self, transport)
                 if time.monotonic() >= slice_end:
                     await trio.lowlevel.checkpoint()
+                    self._go_on()
                     slice_end = time.monotonic() + SLICE_S
             await trio.lowlevel.checkpoint()
 

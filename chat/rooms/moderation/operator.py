@@ -47,7 +47,7 @@ def add_user(
         raise ChatError("forbidden", "the server has its owner; to hand it over: chat user role NAME owner")
     account, effects = d.register(
         state,
-        registration="open",
+        registration=d.BY_OPERATOR,
         name=name,
         password_hash=password_hash,
         color=None,

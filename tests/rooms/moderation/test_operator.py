@@ -253,3 +253,9 @@ def test_the_retention_is_stored(house):
     assert rows(house, "SELECT value FROM settings") == [('{"keep_ms": 5000, "keep_bytes": 7}',)]
     administer(house, lambda state, _: a.set_retention(None, None, None))
     assert rows(house, "SELECT value FROM settings") == []
+
+
+def test_the_operator_adds_people_to_a_server_that_is_locked_down(house):
+    house.command(house.root, "lockdown accounts")
+    assert house.state.book.lockdown == "accounts"
+    assert add(house, "cora").name == "cora"
