@@ -265,8 +265,11 @@ def _stages(workload: Workload, count: int, cpu: int | None, cpus: set[int] | No
     with tempfile.TemporaryDirectory(prefix="chat-bench-") as folder:
         path = Path(folder) / "stages.json"
         with scratch(cpu=cpu, stages=path) as server:
-            signals = iter((signal.SIGUSR2, signal.SIGUSR1))
-            _load(short, server, count, cpus, lambda text: tell("where the time goes: " + text), lambda: os.kill(server.pid, next(signals)))
+
+            def mark() -> None:
+                os.kill(server.pid, signal.SIGUSR1)
+
+            _load(short, server, count, cpus, lambda text: tell("where the time goes: " + text), mark)
             for _ in range(100):
                 if path.exists():
                     break

@@ -59,6 +59,7 @@ def test_sessions_are_opened_and_resumed():
 @pytest.mark.long
 def test_where_the_time_goes():
     done = subprocess.run([*CHAT[:-1], "--members", "6", "--senders", "2", "--seconds", "0.5"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
     stages = json.loads(done.stdout)["stages"]
     assert sum(stages.values()) == pytest.approx(1)
     assert all(stages[part] > 0 for part in ("decode", "decide", "commit", "route", "flush"))

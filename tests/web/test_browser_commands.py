@@ -65,6 +65,10 @@ def test_what_a_moderator_takes_away_leaves_the_page_and_a_prefix_is_learnt(gues
     sees(page, "ruder")
     keeper.ask({"type": "command", "channel": "garden", "text": "clear 2"})
     page.locator(".event", has_text="keeper took messages away").first.wait_for()
+    for _ in range(100):  # two were taken away, and told one after the other
+        if texts(page)[-1:] == ["kept"]:
+            break
+        page.wait_for_timeout(50)
     assert texts(page)[-1:] == ["kept"]
     assert page.locator(".event", has_text="a message of keeper was taken away").count() == 2
     page.reload()
