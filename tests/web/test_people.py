@@ -75,6 +75,36 @@ def test_browsers_and_a_terminal_through_a_reload_and_a_killed_server(guest, ter
         assert page.locator(TEXTS).all_inner_texts() == said
 
 
+def press(page, target):
+    box = target.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+
+
+def test_a_click_is_not_lost_to_what_changes_while_the_button_is_down(guest, person, server):
+    page, other = guest("clicker", quiet=False), person("friend")
+    other.say("hello", to="clicker")
+    row(page, "friend").locator(".badge", has_text="1").wait_for()
+    press(page, row(page, "friend").locator(".label"))
+    other.say("again", to="clicker")
+    row(page, "friend").locator(".badge", has_text="2").wait_for()
+    page.mouse.up()
+    page.locator("header.bar h2", has_text="friend").wait_for()
+    row(page, "lobby").click()
+    press(page, page.locator(".members button.person:not(.away)", has_text="friend").locator(".name"))
+    other.ask({"type": "logout"})
+    page.locator(".members .away", has_text="friend").wait_for()
+    page.mouse.up()
+    page.locator("header.bar h2", has_text="friend").wait_for()
+    press(page, page.locator("[aria-label='Settings and sessions']"))
+    server.end(signal.SIGKILL)
+    page.locator(".own .who", has_text="offline").wait_for()
+    server.start()
+    page.locator(".own .who", has_text="online").wait_for()
+    page.mouse.up()
+    page.locator("dialog[open] h2", has_text="Settings").wait_for()
+
+
 def test_the_sessions_of_one_person_share_what_is_read(guest, visit, terminal, person):
     page, line = guest("reader"), person("newsman")
     line.ask({"type": "command", "text": "create-channel news"})

@@ -15,7 +15,12 @@ export function h(name, ...children) {
 		else if (name === "value") node.value = value;
 		else node.setAttribute(name, value === true ? "" : value);
 	}
-	node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+	return fill(node, children);
+}
+
+// Other content for a node that stays, so that a click goes on over a change of what the button says.
+export function fill(node, ...children) {
+	node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
 	return node;
 }
 

@@ -1,6 +1,6 @@
 // On the right: who is in the channel, those who are online first.
 
-import { arrange, h, soon } from "./dom.js";
+import { arrange, fill, h, soon } from "./dom.js";
 import { avatar, paint, presence } from "./person.js";
 
 const SHOWN = 300;
@@ -30,26 +30,27 @@ export class Members {
 		if (sorted.length > SHOWN) rows.push(h("li.more", `and ${sorted.length - SHOWN} more`));
 		arrange(this.list, rows);
 		const kept = new Set(rows);
-		for (const [key, row] of this.rows) if (!kept.has(row)) this.rows.delete(key);
+		for (const [user, row] of this.rows) if (!kept.has(row.node)) this.rows.delete(user);
 	}
 
 	#row({ user, role, color, online }) {
-		const key = `${user} ${role} ${color} ${online}`;
-		let row = this.rows.get(key);
+		const key = `${role} ${color} ${online}`;
+		let row = this.rows.get(user);
+		if (row?.key === key) return row.node;
 		if (!row) {
 			const title = user === this.store.me ? "Notes to yourself" : `Write to ${user}`;
-			row = h(
-				"li",
-				h(
-					"button",
-					{ class: online ? "person" : "person away", title, onclick: () => this.show(`@${user}`) },
-					h("span.face", avatar(user, color, "avatar small"), presence(online)),
-					paint(h("span.name", user), user, color),
-					role !== "member" ? h("span", { class: `role ${role}` }, role) : null,
-				),
-			);
-			this.rows.set(key, row);
+			const button = h("button", { title, onclick: () => this.show(`@${user}`) });
+			row = { button, node: h("li", button) };
+			this.rows.set(user, row);
 		}
-		return row;
+		row.key = key;
+		row.button.className = online ? "person" : "person away";
+		fill(
+			row.button,
+			h("span.face", avatar(user, color, "avatar small"), presence(online)),
+			paint(h("span.name", user), user, color),
+			role !== "member" ? h("span", { class: `role ${role}` }, role) : null,
+		);
+		return row.node;
 	}
 }

@@ -1,6 +1,6 @@
 // On the left: the server, its channels, private conversations, and oneself.
 
-import { arrange, h, iconButton, soon } from "./dom.js";
+import { arrange, fill, h, iconButton, soon } from "./dom.js";
 import { avatar, presence } from "./person.js";
 
 export class Sidebar {
@@ -10,7 +10,7 @@ export class Sidebar {
 		this.title = h("h1");
 		this.channels = h("ul.conversations");
 		this.privates = h("ul.conversations");
-		this.own = h("div.own");
+		this.own = h("div.me");
 		this.rows = new Map();
 		this.element = h(
 			"nav.sidebar",
@@ -23,7 +23,7 @@ export class Sidebar {
 				h("div.list-head", h("h2", "Private"), iconButton("plus", "Write to somebody", actions.addPrivate)),
 				this.privates,
 			),
-			this.own,
+			h("div.own", this.own, iconButton("gear", "Settings and sessions", actions.settings)),
 		);
 		this.draw = soon(() => this.#draw());
 		store.on("change", this.draw);
@@ -40,10 +40,10 @@ export class Sidebar {
 		if (store.me && key !== this.shownOwn) {
 			this.shownOwn = key;
 			const state = { online: "online", connecting: "connecting…", waiting: "offline", replaced: "elsewhere" }[store.client.state] ?? "";
-			this.own.replaceChildren(
+			fill(
+				this.own,
 				avatar(store.me, store.person(store.me).color),
 				h("div.who", h("b", store.me), h("span", waiting && !store.client.online ? `${waiting} to be sent` : state)),
-				iconButton("gear", "Settings and sessions", this.actions.settings),
 			);
 		}
 	}
@@ -56,28 +56,25 @@ export class Sidebar {
 		const person = conv[0] === "@" ? store.person(name) : null;
 		const waiting = store.client.outbox?.of(conv).some((entry) => entry.failed);
 		const key = `${conv} ${here} ${unread} ${mentions} ${person?.online} ${person?.color} ${waiting}`;
-		const known = this.rows.get(conv);
-		if (known?.key === key) return known.node;
+		let row = this.rows.get(conv);
+		if (row?.key === key) return row.node;
+		if (!row) {
+			const button = h("button", { onclick: () => this.actions.show(conv) });
+			row = { button, node: h("li", button) };
+			this.rows.set(conv, row);
+		}
+		row.key = key;
 		const count = mentions || (conv[0] === "@" ? unread : 0);
-		const label = `${name}${unread ? `, ${unread} unread` : ""}${mentions ? `, ${mentions} for you` : ""}`;
-		const button = h(
-			"button",
-			{ class: `conversation${unread ? " unread" : ""}`, "aria-current": here ? "page" : null, "aria-label": label, onclick: () => this.actions.show(conv) },
+		row.button.className = `conversation${unread ? " unread" : ""}`;
+		row.button.ariaCurrent = here ? "page" : null;
+		row.button.ariaLabel = `${name}${unread ? `, ${unread} unread` : ""}${mentions ? `, ${mentions} for you` : ""}`;
+		fill(
+			row.button,
 			person ? h("span.face", avatar(name, person.color, "avatar small"), presence(person.online)) : h("span.hash", { "aria-hidden": "true" }, "#"),
 			h("span.label", conv === `@${store.me}` ? `${name} (you)` : name),
 			waiting ? h("span.badge.failed", { title: "something was not sent" }, "!") : null,
 			count ? h("span.badge", count > 99 ? "99+" : String(count)) : unread ? h("span.pip") : null,
 		);
-		if (known) {
-			const focused = known.node.contains(document.activeElement);
-			known.node.replaceChildren(button);
-			known.key = key;
-			if (focused) button.focus();
-			return known.node;
-		}
-		const node = h("li", button);
-		this.rows.set(conv, { key, node });
-		return node;
+		return row.node;
 	}
 }
-
