@@ -90,7 +90,9 @@ def test_a_click_is_not_lost_to_what_changes_while_the_button_is_down(guest, per
     row(page, "friend").locator(".badge", has_text="2").wait_for()
     page.mouse.up()
     page.locator("header.bar h2", has_text="friend").wait_for()
-    row(page, "lobby").click()
+    say(page, "//create-channel clicks")
+    row(page, "clicks").click()
+    other.ask({"type": "join", "channel": "clicks"})  # a channel of two: neither's place in the list changes
     press(page, page.locator(".members button.person:not(.away)", has_text="friend").locator(".name"))
     other.ask({"type": "logout"})
     page.locator(".members .away", has_text="friend").wait_for()
