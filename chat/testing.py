@@ -37,6 +37,7 @@ from chat.commands.plugins import Plugins
 from chat.errors import ChatError
 from chat.protocol import codec, names
 from chat.protocol import messages as m
+from chat.protocol.fields import evolve
 from chat.rooms import decisions, logins
 from chat.rooms import effects as fx
 from chat.rooms import items as it
@@ -157,7 +158,7 @@ class Person:
         self._ids += 1
         line.calls[self._ids] = call
         changes = {"id": self._ids, "cid": f"cid-{self.name}-{self._ids}"} if hasattr(request, "cid") else {"id": self._ids}
-        await self._room._manager.inbox.send((line, [attrs.evolve(request, **changes)]))
+        await self._room._manager.inbox.send((line, [evolve(request, **changes)]))
         await trio.testing.wait_all_tasks_blocked()
 
 

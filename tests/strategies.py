@@ -10,7 +10,6 @@ import types
 import typing
 from typing import Any, get_args, get_origin
 
-import attrs
 from hypothesis import strategies as st
 from msgspec import Meta
 
@@ -75,7 +74,7 @@ def of_type(annotation: Any) -> st.SearchStrategy[Any]:
 
 def message(cls: type[Any]) -> st.SearchStrategy[Any]:
     """Valid messages of one class."""
-    fields = {field.name: of_type(field.type) for field in attrs.fields(cls)}
+    fields = {field.name: of_type(field.type) for field in m.fields_of(cls)}
     if cls is m.Command:
         fields["text"] = lines.filter(bool)  # one line, unlike other texts
     if cls is m.Send:

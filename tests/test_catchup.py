@@ -182,6 +182,7 @@ async def test_what_is_stored_and_not_yet_told_to_others_comes_live(house, monke
         assert seqs(told) == [1, 2, 3]
         assert told[-1]["heads"]["#lobby"][1] == 3
         house.router.route(stored)
+        house.router.hooks.flush()
         assert seqs(wire.messages) == [4]
 
 
@@ -229,6 +230,7 @@ async def test_a_channel_that_the_store_deleted_and_the_router_does_not_know_yet
         async def routed():
             house.state.apply(fx.DeleteRoom(room=5))
             house.router.route(later[0])
+            house.router.hooks.flush()
 
         Between(monkeypatch, meanwhile, routed)
         wire = await lines.resume(token, {"#den": ["abcdefgh", 1]})

@@ -6,6 +6,7 @@ import attrs
 import trio
 
 from chat.protocol import messages as m
+from chat.protocol.fields import evolve
 
 NOT_REPEATED: Final = (m.PasswordChange, m.Logout, m.Answer)  # a second attempt of these would mean something else
 
@@ -46,7 +47,7 @@ class Calls:
     def post(self, message: Any) -> int:
         """Queue a message for the writer; an id of 0 is replaced. Does not wait: what is queued is bounded by who waits for answers."""
         if getattr(message, "id", None) == 0:
-            message = attrs.evolve(message, id=self.number())
+            message = evolve(message, id=self.number())
         self._outgoing.append(message)
         self._ready.set()
         return getattr(message, "id", 0)
@@ -64,7 +65,7 @@ class Calls:
         call = self._calls[number] = Call(message)
         try:
             if self._online:
-                self.post(attrs.evolve(message, id=number))
+                self.post(evolve(message, id=number))
             await call.done.wait()
         finally:
             del self._calls[number]
@@ -80,7 +81,7 @@ class Calls:
         """A session is open: what has no answer goes out again."""
         self._online = True
         for number, call in self._calls.items():
-            self.post(attrs.evolve(call.message, id=number))
+            self.post(evolve(call.message, id=number))
 
     def offline(self) -> None:
         self._online = False

@@ -70,6 +70,7 @@ class Parts:
         committer = Committer(
             store.writer,
             route=router.route,
+            flush=flush.flush,
             on_failure=lambda generation: manager.commit_failed(generation),
             refund=lambda action: manager.desk.refund(action),
         )

@@ -9,7 +9,7 @@ around this class, because they change no state. What must pass through `Connect
 closing, and every error before there is a session.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,8 +18,8 @@ import attrs
 
 from chat.errors import LocalProtocolError, RemoteProtocolError
 from chat.protocol import states
-from chat.protocol.codec import TEXT_BYTES, Unknown, decode_notice, decode_request, encode
-from chat.protocol.messages import Error, Hello, Welcome
+from chat.protocol.codec import TEXT_BYTES, Unknown, decode_notice, decode_request, decode_sends, encode
+from chat.protocol.messages import Error, Hello, Send, Welcome
 from chat.protocol.states import Role, State
 
 VERSION: Final = 1
@@ -63,7 +63,7 @@ class Connection:
 
     # ---------------------------------------------------------------- receiving
 
-    def receive(self, frames: Iterable[bytes]) -> list[Any]:
+    def receive(self, frames: list[bytes]) -> list[Any]:
         """The messages that *frames* hold, in their order; in the place of one that may not be, the RemoteProtocolError.
 
         A server gets Requests and answers each of the errors; a client gets Notices and `Unknown`. What follows a ``closing`` or
@@ -74,6 +74,8 @@ class Connection:
         calm = self._calm[peer]
         server = self.role is Role.SERVER
         text_bytes = self.text_bytes
+        if server and Send in calm and (sends := decode_sends(frames, text_bytes)) is not None:
+            return sends
         for frame in frames:
             try:
                 message = decode_request(frame, text_bytes) if server else decode_notice(frame)

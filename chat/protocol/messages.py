@@ -22,6 +22,8 @@ from chat.protocol.fields import (
     Line,
     Seq,
     Text,
+    evolve,
+    fields_of,
     message,
 )
 from chat.protocol.notices import (
@@ -149,6 +151,8 @@ __all__ = [
     "Text",
     "Topic",
     "Welcome",
+    "evolve",
+    "fields_of",
     "message",
 ]
 

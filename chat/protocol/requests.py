@@ -6,6 +6,7 @@
 from typing import ClassVar
 
 import attrs
+import msgspec
 
 from chat.protocol.fields import Cid, Count, Head, Id, Int, Line, Seq, Text, message
 
@@ -52,17 +53,22 @@ class Resume:
     cursors: dict[Line, Head]
 
 
-@message
-class Send:
-    """A text for a channel or, with ``to``, for a person. Exactly one of the two is given."""
+class Send(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A text for a channel or, with ``to``, for a person. Exactly one of the two is given.
+
+    A Struct, unlike the others: it is decoded in half the time, and the collector of circular garbage does not look at it.
+    """
 
     type: ClassVar[str] = "send"
     id: Id
     cid: Cid
-    text: Text = attrs.field(repr=False)
+    text: Text
     channel: Line | None = None
     to: Line | None = None
     reply_to: Count | None = None
+
+    def __repr__(self) -> str:
+        return f"Send(id={self.id!r}, cid={self.cid!r}, channel={self.channel!r}, to={self.to!r}, reply_to={self.reply_to!r})"
 
 
 @message

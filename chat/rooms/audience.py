@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import attrs
+import msgspec
 
 from chat.errors import ChatError
 from chat.rooms import effects as fx
@@ -37,8 +38,7 @@ class Link(Protocol):
     def skipped(self) -> set[int]: ...
 
 
-@attrs.define(eq=False)
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """Whom to answer, and with what. ``make`` builds the answer at its place in the order (None: nothing to say); without it the answer
     is the ack of a send. ``replaces``: the answer stands in the place of the action's own records for this connection."""
 

@@ -5,12 +5,16 @@ plain data: they know neither SQL nor sockets. Ids of accounts and rooms are ran
 decision, so that an action can name what an earlier one, not yet stored, has made.
 
 Times: ``*_ms`` are integer milliseconds since 1970.
+
+What is made for every message is a msgspec Struct and no attrs class: 0.1 to 0.2 µs each instead of 0.6 to 0.9, and the collector of
+circular garbage never looks at those that can be in no circle (``gc=False``).
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
+import msgspec
 
 from chat.errors import ChatError
 from chat.rooms.commands.effects import CommandEffect
@@ -31,8 +35,7 @@ RoomRole = Literal["owner", "moderator", "member"]
 # ---------------------------------------------------------------- what takes a seq
 
 
-@attrs.define(unsafe_hash=True)  # not frozen, for speed; nobody changes one
-class Pair:
+class Pair(msgspec.Struct, frozen=True, gc=False):
     """The private conversation of two accounts (or of one with itself): the store finds or makes its row. ``low <= high``."""
 
     low: int
@@ -43,8 +46,7 @@ class Pair:
         return cls(a, b) if a <= b else cls(b, a)
 
 
-@attrs.define(kw_only=True)  # not frozen: one is made for every message, and a frozen class takes twice as long to make
-class Append:
+class Append(msgspec.Struct, kw_only=True, gc=False):
     """Add one record to a conversation. ``kind`` is the notice's type; ``body`` its own fields but conv, epoch, seq, ts, cid.
 
     For a ``message`` the body is the text itself; for other kinds a mapping of the notice's fields, in which people are account ids:
@@ -372,8 +374,7 @@ Effect = Stored | Told
 # ---------------------------------------------------------------- actions and what became of them
 
 
-@attrs.define(eq=False, kw_only=True)  # not frozen, for speed: one for every request
-class Action:
+class Action(msgspec.Struct, eq=False, kw_only=True):
     """One request, decided. With ``refusal`` nothing is stored, but the committer still looks the cid up: a known one is a retry.
 
     ``account`` and ``cid`` are the dedupe key, ``digest`` the hash of (conversation, kind, text) kept with it.
@@ -394,8 +395,7 @@ class Action:
     generation: int = 0
 
 
-@attrs.define
-class Placed:
+class Placed(msgspec.Struct, gc=False):
     """An `Append` that is on disk: its place in the one order of its conversation."""
 
     append: Append
@@ -418,8 +418,7 @@ class Conversation:
     read_seq: int
 
 
-@attrs.define(kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, kw_only=True):
     """What became of an action.
 
     ``error`` None: stored. Else nothing of it was, definitely, unless its code is ``indeterminate``.
@@ -430,6 +429,6 @@ class Outcome:
 
     action: Action
     error: ChatError | None = None
-    placed: list[Placed] = attrs.Factory(list)
+    placed: list[Placed] = []
     dup: "tuple[int, str, int, int] | bytes | None" = None
     conversations: list[Conversation] | None = None

@@ -28,7 +28,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-import attrs
+import msgspec
 
 from chat.protocol import codec
 from chat.protocol import messages as m
@@ -81,7 +81,7 @@ class Router(Audiences):
     # ------------------------------------------------------------ one batch
 
     def route(self, outcomes: Sequence[fx.Outcome]) -> None:
-        """Tell everybody concerned, then flush. Called once per committed batch, in commit order."""
+        """Tell everybody concerned. Called in commit order; who calls sees to the flush, once for all that was committed together."""
         singled = self._singled = {o.action.reply.link: [] for o in outcomes if o.action.reply is not None}
         for place, outcome in enumerate(outcomes):
             self._route(2 * place, outcome)  # its records at the even place, its answer behind them
@@ -96,7 +96,6 @@ class Router(Audiences):
         for call in self._deferred:
             call()
         self._deferred.clear()
-        self.hooks.flush()
 
     def defer(self, call: Callable[[], None]) -> None:
         """Do it after everything of the batch that is being routed is in the outboxes, before they are flushed."""
@@ -189,7 +188,7 @@ class Router(Audiences):
         if audience is not None and audience.ring is not None:
             for at, item in enumerate(audience.ring):
                 if item.seq in seqs and item.append.kind == "message":
-                    erased = attrs.evolve(item.append, body=None)  # type: ignore[arg-type]  # as in the store; it is told only
+                    erased = msgspec.structs.replace(item.append, body=None)  # as in the store; it is told only
                     audience.ring[at] = fx.Placed(erased, item.conv, item.epoch, item.seq, item.ts, item.cid)
 
     def _open_pair(self, item: fx.Placed) -> Audience:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
+import msgspec
 
 from chat.rooms import effects
 from chat.rooms.effects import Action, Conversation, Outcome, RoomRole, ServerRole
@@ -271,8 +272,7 @@ class Store(Protocol):
     async def aclose(self) -> None: ...
 
 
-@attrs.frozen(kw_only=True)
-class KnownCid:
+class KnownCid(msgspec.Struct, kw_only=True, gc=False):
     """What a cid got: see `Outcome.dup`."""
 
     digest: bytes | None

@@ -29,6 +29,7 @@ import trio
 from chat.log import get_logger
 
 TAKE_BYTES: Final = 128 * 1024  # the most that is joined for one send: a stalled peer's shared bytes are copied up to here, not more
+BRIM_BYTES: Final = 64 * 1024  # what may gather before it goes out without waiting for the flush: a burst is no lag
 SLICE_S: Final = 0.001  # of encrypting before other tasks run
 HOLD_S: Final = 0.003  # of sending before other tasks run: a send takes 3 to 10 µs, and nobody else shall wait longer than 5 ms
 STEP: Final = 64  # sends between two looks at the clock
@@ -74,12 +75,12 @@ class Outbox:
     dirty: bool = False
     pooled_bytes: int = 0  # what the pool has counted of this one
     _mark: "Callable[[Outbox], None]" = attrs.field(init=False)
-    _soft_bytes: int = attrs.field(init=False)
+    _brim_bytes: int = attrs.field(init=False)
     _moved: trio.Event | None = None
 
     def __attrs_post_init__(self) -> None:
         self._mark = self.flush_set.mark  # three lookups less in `put`
-        self._soft_bytes = self.limits.soft_bytes
+        self._brim_bytes = min(BRIM_BYTES, self.limits.soft_bytes)
 
     # ------------------------------------------------------------ for who sends
 
@@ -88,7 +89,7 @@ class Outbox:
         if self.lagging or self.sealed:
             return False
         pending = self.pending_bytes + len(data)
-        if pending > self._soft_bytes:
+        if pending > self._brim_bytes:
             return self._put_over(data)
         self.pending_bytes = pending
         self.chunks.append(data)
@@ -205,11 +206,11 @@ class Outbox:
     # ------------------------------------------------------------ inside
 
     def _put_over(self, data: bytes) -> bool:
-        """The soft limit is reached: by what the peer did not take, or only by a burst that was not flushed yet?"""
+        """Much waits: what the peer did not take, or only a burst that was not flushed yet? Over the soft limit, the peer lags."""
         self._flush_now()
         if self.sealed or self.lagging:
             return False
-        if self.pending_bytes + len(data) > (self._soft_bytes if self.pending_bytes else self.limits.hard_bytes):
+        if self.pending_bytes + len(data) > (self.limits.soft_bytes if self.pending_bytes else self.limits.hard_bytes):
             self.lagging = True
             self._pool.lagging += 1
             if self.lagging_frame:

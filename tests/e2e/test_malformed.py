@@ -198,8 +198,8 @@ class Maker:
 
     def by_field(self, type_: str) -> Iterator[Case]:
         """One field wrong, the others as they should be; also with the optional ones left out."""
-        required = {field.name for field in attrs.fields(m.REQUESTS[type_]) if field.default is attrs.NOTHING}
-        for field in attrs.fields(m.REQUESTS[type_]):
+        required = {field.name for field in m.fields_of(m.REQUESTS[type_]) if field.required}
+        for field in m.fields_of(m.REQUESTS[type_]):
             bad, optional = bad_values(field.type, text=field.name == "text" and type_ in ("send", "answer"))
             for value in [*bad, *NOT_JSON, *([] if optional else [None])]:
                 for keep in (set(VALID[type_]), required | {field.name}):
@@ -263,7 +263,7 @@ class Maker:
         ]
         numbers = [m.MAX_INT, 1, 2**31, 2**32, 0]
         for type_ in sorted(set(VALID) - {"hello", "pong", "logout"} - OPENERS):
-            for field in attrs.fields(m.REQUESTS[type_]):
+            for field in m.fields_of(m.REQUESTS[type_]):
                 kind = next(part for part in alternatives(field.type) if part is not type(None))
                 metas = meta_of(kind)
                 if field.name == "id" or "pattern" in metas:

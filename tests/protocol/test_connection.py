@@ -2,7 +2,6 @@
 
 import itertools
 
-import attrs
 import pytest
 from hypothesis import Phase, event, find, given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from chat.protocol import messages as m
 from chat.protocol import states
 from chat.protocol.codec import Unknown, encode
 from chat.protocol.connection import Connection, Role, State
+from chat.protocol.fields import evolve
 from tests import strategies as gen
 
 HELLO = m.Hello(protocol=1, client="test")
@@ -85,7 +85,7 @@ SOME |= {m.Hello: HELLO, m.Welcome: WELCOME, m.Error: m.Error(code="busy", messa
 def test_without_a_session_a_request_is_unauthorized(state):
     connection = server(*AFTER[state])
     for cls in NEEDS_A_SESSION:
-        message = attrs.evolve(SOME[cls], id=5)
+        message = evolve(SOME[cls], id=5)
         error = refused(connection, message, "unauthorized")
         assert (error.id, error.cid) == (5, getattr(message, "cid", None))
 
@@ -137,7 +137,7 @@ def test_frames_sent_before_the_resume_is_through_are_refused_but_for_pings():
 
 def test_a_client_may_say_hello_log_in_and_talk_in_one_breath_and_is_told_what_was_too_early():
     connection = Connection(Role.SERVER)
-    first, second, third, fourth = connection.receive(map(encode, [HELLO, LOGIN, SEND, m.Ping(id=5)]))
+    first, second, third, fourth = connection.receive([*map(encode, [HELLO, LOGIN, SEND, m.Ping(id=5)])])
     assert (first, second, fourth) == (HELLO, LOGIN, m.Ping(id=5))
     assert third.code == "unauthorized"
     connection.send(WELCOME)
@@ -324,7 +324,7 @@ class Pair(RuleBasedStateMachine):
             return
         message = SOME[allowed[number % len(allowed) if number < 60 else 0]]  # often what leads on
         if type(message) in states.OPENERS:
-            message = attrs.evolve(message, id=next(self.ids))
+            message = evolve(message, id=next(self.ids))
         self.say(role, message)
 
     @rule(now=st.integers(0, 3))

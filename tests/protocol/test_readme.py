@@ -6,7 +6,6 @@ import types
 import typing
 from pathlib import Path
 
-import attrs
 import pytest
 
 from chat import protocol
@@ -15,6 +14,7 @@ from chat.protocol import messages as m
 from chat.protocol import states
 from chat.protocol.codec import decode_notice, encode
 from chat.protocol.connection import Connection, Role
+from chat.protocol.fields import fields_of
 
 README = (Path(protocol.__file__).parent / "README.md").read_text()
 HEADING = re.compile(r"^### `(\w+)` — (client → server|server → client|either side)$", re.MULTILINE)
@@ -66,7 +66,7 @@ def expected(cls):
     """A field is required on the wire unless it may be None."""
     return {
         field.name.removesuffix("_"): (word(field.type), type(None) not in typing.get_args(field.type))
-        for field in attrs.fields(cls)
+        for field in fields_of(cls)
     }  # fmt: skip
 
 
@@ -88,9 +88,9 @@ def test_every_message_has_a_section_in_its_direction():
 
 
 def test_the_channels_of_a_session_are_documented():
-    fields = [f"{field.name}{'?' if field.default is None else ''}" for field in attrs.fields(m.ChannelInfo)]
+    named = [f"{field.name}{'?' if field.optional else ''}" for field in fields_of(m.ChannelInfo)]
     for type_ in ("session", "resumed"):
-        assert f"`{{{', '.join(fields)}}}`" in SECTIONS[type_, "server → client"]
+        assert f"`{{{', '.join(named)}}}`" in SECTIONS[type_, "server → client"]
 
 
 def test_the_error_codes_are_the_closed_list():

@@ -152,6 +152,7 @@ class House:
         self.committer = Committer(
             self.writer,
             route=lambda outcomes: self.router.route(outcomes),
+            flush=lambda: self.router.hooks.flush(),
             on_failure=lambda generation: self.manager.commit_failed(generation),
             refund=lambda action: self.desk.refund(action),
         )
@@ -235,6 +236,7 @@ class House:
             if outcome.dup is not None:
                 self.desk.refund(outcome.action)
         self.router.route(self.outcomes)
+        self.router.hooks.flush()
 
     def ask(self, line, *items):
         """Decide, commit, route. *Returns* everything that *line* was told by it, and before."""

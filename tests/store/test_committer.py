@@ -11,7 +11,7 @@ import trio
 from chat.rooms import effects as e
 from chat.rooms.effects import Action
 from chat.store.base import CommitFailed
-from chat.store.committer import GROUP_MAX, Committer
+from chat.store.committer import GROUP_MAX, SLICE, Committer
 from chat.store.sqlite import open_sqlite
 from tests.store.build import ANN, BOB, LOBBY, OWNER, account, do, refused, say, seqs, start, world
 from tests.store.faults import Faults, error
@@ -26,6 +26,7 @@ class House:
     faults: Faults
     committer: Committer = None
     routed: list = attrs.Factory(list)  # a list of outcomes for each call
+    flushed: list = attrs.Factory(list)  # how many had been routed, at each flush
     failures: list = attrs.Factory(list)
     refunded: list = attrs.Factory(list)
     _more: trio.Event = attrs.Factory(trio.Event)
@@ -33,6 +34,9 @@ class House:
     def route(self, outcomes):
         self.routed.append(outcomes)
         self._notify()
+
+    def flush(self):
+        self.flushed.append(sum(map(len, self.routed)))
 
     def on_failure(self, generation):
         self.failures.append(generation)
@@ -63,7 +67,9 @@ async def house(tmp_path):
     async with open_sqlite(tmp_path, busy_timeout_s=0.05, min_free_bytes=0, clock=lambda: 1) as store:
         store.writer.commit(world())
         house = House(store, Faults(store.writer))
-        house.committer = Committer(store.writer, route=house.route, on_failure=house.on_failure, refund=house.refund)
+        house.committer = Committer(
+            store.writer, route=house.route, flush=house.flush, on_failure=house.on_failure, refund=house.refund
+        )
         yield house
 
 
@@ -109,8 +115,43 @@ async def test_a_group_is_bounded(house):
     for _ in range(5):
         house.committer.batches.send_nowait([say("x") for _ in range(GROUP_MAX // 2)])
     async with running(house):
-        await house.until(lambda: len(house.routed) == 3)
-    assert [len(outcomes) for outcomes in house.routed] == [GROUP_MAX, GROUP_MAX, GROUP_MAX // 2]
+        await house.until(lambda: sum(map(len, house.routed)) == 5 * GROUP_MAX // 2)
+    assert house.faults.count("BEGIN") == 3
+    assert house.flushed == [GROUP_MAX, 2 * GROUP_MAX, 2 * GROUP_MAX + GROUP_MAX // 2]
+
+
+async def test_a_large_group_is_told_in_slices_between_which_others_run_and_flushed_at_its_end(house):
+    actions = [say(str(n)) for n in range(3 * SLICE + 1)]
+    seen = []
+
+    async def look():
+        while sum(map(len, house.routed)) < len(actions):
+            await trio.lowlevel.checkpoint()
+            seen.append((len(house.routed), len(house.flushed)))
+
+    house.committer.batches.send_nowait(actions)
+    async with running(house) as nursery:
+        nursery.start_soon(look)
+    assert [len(outcomes) for outcomes in house.routed] == [SLICE, SLICE, SLICE, 1]
+    assert any(0 < routed < 4 and not flushed for routed, flushed in seen)
+    assert house.flushed == [len(actions)]
+    assert [outcome.action for outcomes in house.routed for outcome in outcomes] == actions
+
+
+async def test_a_large_group_is_told_to_its_end_though_all_is_cancelled(house):
+    actions = [say(str(n)) for n in range(3 * SLICE)]
+    async with trio.open_nursery() as nursery:
+        told = house.route
+
+        def route(outcomes):
+            told(outcomes)
+            nursery.cancel_scope.cancel()
+
+        house.committer._route = route
+        nursery.start_soon(house.committer.run)
+        house.committer.batches.send_nowait(actions)
+    assert sum(map(len, house.routed)) == len(actions)
+    assert house.flushed == [len(actions)]
 
 
 async def test_what_needs_no_store_does_not_ask_it(house):

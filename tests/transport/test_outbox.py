@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chat.transport.outbox import STEP, TAKE_BYTES, FlushSet, Outbox, OutboxLimits, OutboxPool
+from chat.transport.outbox import BRIM_BYTES, STEP, TAKE_BYTES, FlushSet, Outbox, OutboxLimits, OutboxPool
 
 SOFT, HARD, TOTAL = 1000, 3000, 5000
 LAGGING, CUT = b"<lagging>", b"<cut>"
@@ -220,6 +220,15 @@ def test_an_outbox_is_marked_dirty_once_per_flush():
     assert kernel.received == b"ababab" + b"c"
 
 
+def test_a_burst_goes_out_before_the_flush_when_much_has_gathered():
+    outbox, kernel, *_ = make(limits=OutboxLimits())
+    kernel.room = 10**9
+    for n in range(1, 100):
+        assert outbox.put(b"." * 1024 * 10)
+        assert outbox.pending_bytes <= BRIM_BYTES
+        assert len(kernel.received) + outbox.pending_bytes == n * 1024 * 10
+
+
 def test_one_frame_above_the_soft_limit_passes_when_nothing_waits():
     outbox, *_ = make()
     assert outbox.put(b"x" * (SOFT + 1))
@@ -236,8 +245,8 @@ def test_shared_bytes_are_not_copied():
 def test_a_take_is_of_whole_chunks_and_bounded():
     outbox, *_ = make(limits=OutboxLimits(soft_bytes=1 << 30, hard_bytes=1 << 30))
     for n in range(5):
-        outbox.put(bytes([n]) * (TAKE_BYTES // 2))
-    outbox.put(b"z" * 3 * TAKE_BYTES)
+        outbox.put_always(bytes([n]) * (TAKE_BYTES // 2))
+    outbox.put_always(b"z" * 3 * TAKE_BYTES)
     sizes = []
     while outbox.chunks:
         sizes.append(len(outbox.take()))
