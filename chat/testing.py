@@ -165,6 +165,8 @@ class Person:
 class _Line:
     """Implements `chat.rooms.items.Connection` for one person."""
 
+    lagging = False
+
     def __init__(self, person: Person) -> None:
         self.person = person
         self.outbox = self

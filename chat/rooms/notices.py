@@ -1,7 +1,7 @@
 """The bytes of what takes a seq: one function for live, replay and history, so that it is the same object everywhere.
 
-People inside a record's body are account ids; here they become names. A message is put together by hand, since it is the one thing
-that the server does all day: 0.9 µs, against 3 µs for building the class and encoding it.
+People inside a record's body are account ids; here they become names. Messages and acks are Structs of their own, since they are the one
+thing that the server does all day: 0.5 µs, against 1.3 for bytes put together by hand and 3 for the attrs class and its encoder.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,32 @@ PEOPLE: Final = ("user", "by")
 NameOf = Callable[[int], str]
 
 
+class _Message(msgspec.Struct, tag="message", tag_field="type", omit_defaults=True, gc=False, rename={"from_": "from"}):
+    """`chat.protocol.messages.Message`, in the order of its fields on the wire."""
+
+    conv: str
+    epoch: str
+    seq: int
+    ts: int
+    from_: str
+    text: str
+    reply_to: int | None = None
+    deleted: bool | None = None
+    cid: str | None = None
+
+
+class _Ack(msgspec.Struct, tag="ack", tag_field="type", omit_defaults=True, gc=False):
+    """`chat.protocol.messages.Ack`."""
+
+    id: int | str | None
+    cid: str
+    conv: str
+    epoch: str
+    seq: int
+    ts: int
+    dup: bool | None = None
+
+
 def record(
     conv: str,
     epoch: str,
@@ -30,14 +56,13 @@ def record(
     name_of: NameOf,
 ) -> bytes:
     """One record as its readers see it. *cid*: only for the author's own sessions, in replay and history; else None."""
+    if kind == "message":
+        if body is None:  # it was taken away; its place stays
+            return json_bytes(_Message(conv, epoch, seq, ts, name_of(author), "", reply_to, True, cid))
+        return json_bytes(_Message(conv, epoch, seq, ts, name_of(author), body, reply_to, None, cid))  # type: ignore[arg-type]
+    assert isinstance(body, dict)
     tail = b',"cid":"%b"}' % cid.encode() if cid is not None else b"}"
     head = b'{"type":"%b","conv":%b,"epoch":"%b","seq":%d,"ts":%d' % (kind.encode(), json_bytes(conv), epoch.encode(), seq, ts)
-    if kind == "message":
-        reply = b',"reply_to":%d' % reply_to if reply_to is not None else b""
-        if body is None:  # it was taken away; its place stays
-            reply += b',"deleted":true'
-        return b'%b,"from":%b,"text":%b%b%b' % (head, json_bytes(name_of(author)), json_bytes(body or ""), reply, tail)
-    assert isinstance(body, dict)
     named = {key: name_of(int(value)) if key in PEOPLE else value for key, value in body.items()}  # type: ignore[call-overload]
     fields = json_bytes(named)[1:-1]
     return b"%b,%b%b" % (head, fields, tail) if fields else head + tail
@@ -57,12 +82,4 @@ def hidden(from_seq: int, to_seq: int) -> bytes:
 
 def ack(id: int | str | None, cid: str, conv: str, epoch: str, seq: int, ts: int, dup: bool) -> bytes:
     """The ack of a send."""
-    return b'{"type":"ack","id":%b,"cid":"%b","conv":%b,"epoch":"%b","seq":%d,"ts":%d%b}' % (
-        json_bytes(id),
-        cid.encode(),
-        json_bytes(conv),
-        epoch.encode(),
-        seq,
-        ts,
-        b',"dup":true' if dup else b"",
-    )
+    return json_bytes(_Ack(id, cid, conv, epoch, seq, ts, True if dup else None))

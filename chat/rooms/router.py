@@ -104,8 +104,13 @@ class Router(Audiences):
     def _route(self, place: int, outcome: fx.Outcome) -> None:
         action = outcome.action
         reply: Reply | None = action.reply
-        if outcome.error is None and outcome.dup is None and action.effects:
-            self._take_effects(place, outcome, reply.link if reply is not None and reply.replaces else None)
+        effects = action.effects
+        if effects and outcome.error is None and outcome.dup is None:
+            without = reply.link if reply is not None and reply.replaces else None
+            if len(effects) == 1 and type(effects[0]) is fx.Append:  # nearly all
+                self._collect(place, outcome.placed[0], without)
+            else:
+                self._take_effects(place, outcome, without)
         if reply is None:
             return
         payload = self._answer(outcome, reply)
@@ -213,15 +218,19 @@ class Router(Audiences):
         links, singled = audience.links, self._singled
         self.records += len(collected)
         self.told += len(collected) * len(links)
+        private = audience.pair is not None
         if singled:
+            name_of = self.hooks.name_of
             for link in links & singled.keys():
                 frame, frames = link.frame, singled[link]
-                for (place, _, without), payload in zip(collected, self._encode(audience, link.account), strict=True):
+                shared = None if private else self._encode(audience, 0)
+                name = self.conv_name(conv, link.account) if private else ""
+                for n, (place, item, without) in enumerate(collected):
                     if without is not link:
+                        payload = notices.placed(name, item, name_of) if shared is None else shared[n]
                         frames.append((place, conv, frame(payload)))
             links = links - singled.keys()
         blobs: dict[Any, bytes] = {}  # by dialect; of a private conversation by viewer too: each side sees its own name for it
-        private = audience.pair is not None
         for link in links:
             key = (link.account, link.frame) if private else link.frame
             blob = blobs.get(key)
@@ -243,6 +252,8 @@ class Router(Audiences):
 
     def _put_singled(self, link: Link, frames: list[tuple[int, int, bytes]]) -> None:
         outbox = link.outbox
+        if len(frames) > 1 and not outbox.lagging and outbox.put(b"".join([data for _, _, data in frames])):
+            return
         for _, conv, data in frames:
             if not conv:
                 outbox.put_always(data)

@@ -41,6 +41,10 @@ class Outlet:
         self.full = False
         self.sealed = False
 
+    @property
+    def lagging(self):
+        return self.full
+
     def put(self, data):
         if self.full or self.sealed:
             return False
