@@ -113,6 +113,9 @@ def connect(path: Path, *, busy_timeout_s: float, read_only: bool = False) -> sq
             db.execute("PRAGMA fullfsync = ON")  # macOS, where a plain fsync stops at the drive's cache
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA journal_size_limit = 67108864")
+            # Pages in the log before they are copied into the file: a page that many commits change is copied once. Private messages,
+            # saturated: 46 µs of CPU each with SQLite's 1,000, 36 with this. The log is 16 MiB long then.
+            db.execute("PRAGMA wal_autocheckpoint = 4096")
             db.execute("PRAGMA cache_size = -32768")  # KiB; the default 2 MiB makes a batch over many leaves read and spill
         db.execute("PRAGMA temp_store = MEMORY")
         return db
