@@ -66,6 +66,7 @@ class Desk:
         self.inbox: trio.MemorySendChannel[tuple[it.Connection | None, list[Any]]]  # set by the manager
         self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
         self.actions: list[fx.Action] = []
+        self.taken_at = 0.0  # when what is being decided was taken; monotonic seconds
         self.generation = 0
         self.noted_commands: list[fx.NoteCommand] = []  # at most what the rates allow in a second
         self.calling: Final[dict[Key, Any]] = {}  # ``async def`` commands with a cid that run (`texts.Calling`)
@@ -76,6 +77,7 @@ class Desk:
     def take(self, link: it.Connection, items: list[Any]) -> None:
         """Decide what one connection asks."""
         handlers, held = self._handlers, self.state.held
+        self.taken_at = self.clock.now()
         for item in items:
             try:
                 if link.account and link.session not in held:

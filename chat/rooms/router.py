@@ -220,15 +220,7 @@ class Router(Audiences):
         self.told += len(collected) * len(links)
         private = audience.pair is not None
         if singled:
-            name_of = self.hooks.name_of
-            for link in links & singled.keys():
-                frame, frames = link.frame, singled[link]
-                shared = None if private else self._encode(audience, 0)
-                name = self.conv_name(conv, link.account) if private else ""
-                for n, (place, item, without) in enumerate(collected):
-                    if without is not link:
-                        payload = notices.placed(name, item, name_of) if shared is None else shared[n]
-                        frames.append((place, conv, frame(payload)))
+            self._send_singled(audience, links & singled.keys())
             links = links - singled.keys()
         blobs: dict[Any, bytes] = {}  # by dialect; of a private conversation by viewer too: each side sees its own name for it
         for link in links:
@@ -240,6 +232,27 @@ class Router(Audiences):
                 link.skipped.add(conv)
         collected.clear()
         self._encoded.clear()
+
+    def _send_singled(self, audience: Audience, links: Iterable[Link]) -> None:
+        """Each gets what was collected but its own, which its ack stands for."""
+        conv, collected, singled = audience.conv, audience.collected, self._singled
+        if audience.pair is not None:
+            name_of = self.hooks.name_of
+            for link in links:
+                frame, name = link.frame, self.conv_name(conv, link.account)
+                singled[link] += [
+                    (place, conv, frame(notices.placed(name, item, name_of))) for place, item, without in collected if without is not link
+                ]
+            return
+        told: dict[Any, list[tuple[int, int, bytes]]] = {}  # by dialect
+        withouts = [without for _, _, without in collected]
+        for link in links:
+            frame = link.frame
+            frames = told.get(frame)
+            if frames is None:
+                payloads = self._encode(audience, 0)
+                frames = told[frame] = [(place, conv, frame(payload)) for (place, _, _), payload in zip(collected, payloads, strict=True)]
+            singled[link] += [each for each, without in zip(frames, withouts, strict=True) if without is not link]
 
     def _encode(self, audience: Audience, viewer: int) -> list[bytes]:
         """What was collected, as *viewer* sees it; once for all who see the same."""

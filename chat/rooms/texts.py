@@ -54,11 +54,11 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
         else:
             conv = fx.Pair.of(account, other.id)
     if refusal is None:
-        wait = desk.rates.of(account).sends.take(desk.clock.now())
+        wait = desk.rates.of(account).sends.take(desk.taken_at)
         if wait > 0:
             refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
         elif room is not None and room.rules is not None:
-            refusal = restrained(desk.state, desk.who(link), room, text, desk.clock.now(), desk.clock.now_ms())
+            refusal = restrained(desk.state, desk.who(link), room, text, desk.taken_at, desk.clock.now_ms())
         elif room is None and desk.state.book.server_filter is not None:
             refusal = desk.state.book.filtered(text, admin=may("moderate-server", desk.who(link)))
     stored = fx.Append(conv=conv, kind="message", author=account, body=text, reply_to=request.reply_to)
