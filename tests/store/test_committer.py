@@ -11,7 +11,7 @@ import trio
 from chat.rooms import effects as e
 from chat.rooms.effects import Action
 from chat.store.base import CommitFailed
-from chat.store.committer import GROUP_MAX, SLICE, Committer
+from chat.store.committer import FLOOD, GROUP_MAX, SLICE, Committer
 from chat.store.sqlite import open_sqlite
 from tests.store.build import ANN, BOB, LOBBY, OWNER, account, do, refused, say, seqs, start, world
 from tests.store.faults import Faults, error
@@ -118,6 +118,17 @@ async def test_a_group_is_bounded(house):
         await house.until(lambda: sum(map(len, house.routed)) == 5 * GROUP_MAX // 2)
     assert house.faults.count("BEGIN") == 3
     assert house.flushed == [GROUP_MAX, 2 * GROUP_MAX, 2 * GROUP_MAX + GROUP_MAX // 2]
+
+
+async def test_in_a_flood_what_is_on_its_way_comes_into_the_same_group(house):
+    async with running(house):
+        await house.send(*[say(f"a{n}") for n in range(FLOOD)])
+        began = house.faults.count("BEGIN")
+        for n in range(10):
+            await house.committer.batches.send([say(f"b{n}")])
+            await trio.lowlevel.checkpoint()
+        await house.until(lambda: sum(map(len, house.routed)) == FLOOD + 10)
+    assert house.faults.count("BEGIN") == began + 1
 
 
 async def test_a_large_group_is_told_in_slices_between_which_others_run_and_flushed_at_its_end(house):
