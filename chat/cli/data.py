@@ -69,6 +69,7 @@ def restore(loaded: "Loaded", file: Path, end_sessions: bool, yes: bool, as_json
 @click.argument("channel", required=False)
 @click.option("--user", metavar="NAME", help="Instead of a channel: all that is stored about NAME.")
 @click.option("--format", "form", type=click.Choice(["json", "text", "html"]), default="json", show_default=True, help="json: JSON lines.")
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write to FILE (new, mode 0600), else to standard output.")
 @server_options
 def export(loaded: "Loaded", channel: str | None, user: str | None, form: str, output: Path | None) -> None:

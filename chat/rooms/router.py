@@ -2,16 +2,16 @@
 
 Theory of operation
 -------------------
-The committer calls `Router.route` with the outcomes of one transaction. Everything that the router knows (who is a member where, who
-listens, where each conversation's head is) changes only there and in `attach` / `detach`, so a conversation's audience is exactly its
-membership at each place of the order.
+The committer calls `Router.route` with the outcomes of one transaction, of a large one slice by slice. Everything that the router knows
+(who is a member where, who listens, where each conversation's head is) changes only there and in `attach` / `detach`, so a
+conversation's audience is exactly its membership at each place of the order.
 
-A notice is encoded once. Within a batch the records of a conversation are collected, joined into one blob, and the same bytes go into
+A notice is encoded once. Within such a batch the records of a conversation are collected, joined into one blob, and the same bytes go into
 the outbox of every member who got nothing else in this batch. The few connections that asked for something in this batch (the *singled*
 ones) get their own sequence: an ack in the place of their own notice, and everything else at its place between. Before the audience of
 a conversation changes in the middle of a batch, what has been collected for it goes out to the audience that it had.
 
-At the end of the batch one flush: one non-blocking send per outbox that has something. Why: architecture, "How bytes leave".
+At the end of the transaction one flush: one non-blocking send per outbox that has something. Why: architecture, "How bytes leave".
 
 A connection that resumes is in no audience while it is replayed. The router's heads are exact: `finish_replay` succeeds only when for
 every conversation the next seq that the connection lacks is head + 1; it may take the last stretch out of the ring of the conversation's

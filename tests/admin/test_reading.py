@@ -30,6 +30,7 @@ async def test_export_of_a_channel(served, tmp_path):
     shell = Shell(served.data_dir)
     records = [json.loads(line) for line in (await shell("export lobby")).stdout.splitlines()]
     assert [(r["seq"], r["from"], r["text"]) for r in records] == [(1, "bob", "where is the Straße to the zoo"), (2, "carol", EVIL)]
+    assert [json.loads(line) for line in (await shell("export lobby --json")).stdout.splitlines()] == records
     text = (await shell("export #lobby --format text")).stdout
     assert len(text.splitlines()) == 3
     page = tmp_path / "page.html"
