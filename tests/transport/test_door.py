@@ -281,7 +281,8 @@ async def test_an_address_has_a_cap_of_its_own_from_which_loopback_is_exempt():
     ("configured", "descriptors", "cap"),
     [
         (10_000, 1_000_000, 10_000),
-        (20_000, 1_000_000, 10_000),
+        (20_000, 1_000_000, 20_000),
+        (60_000, 20_000, 19_744),
         (10_000, 20_000, 10_000),
         (10_000, 1024, 768),
         (100, 1024, 100),
@@ -291,6 +292,7 @@ async def test_an_address_has_a_cap_of_its_own_from_which_loopback_is_exempt():
         (10_000, 100, 64),
         (10_000, 64, 64),
         (10_000, resource.RLIM_INFINITY, 10_000),
+        (20_000, resource.RLIM_INFINITY, 20_000),
     ],
 )
 def test_the_cap_follows_from_the_descriptors(configured, descriptors, cap):
