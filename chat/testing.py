@@ -165,8 +165,6 @@ class Person:
 class _Line:
     """Implements `chat.rooms.items.Connection` for one person."""
 
-    lagging = False
-
     def __init__(self, person: Person) -> None:
         self.person = person
         self.outbox = self
@@ -187,6 +185,9 @@ class _Line:
         for line in data.splitlines():
             self._take(json.loads(line))
         return True
+
+    def put_all(self, frames: list[bytes]) -> bool:
+        return self.put(b"".join(frames))
 
     def put_always(self, data: bytes) -> None:
         self.put(data)

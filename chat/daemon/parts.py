@@ -71,6 +71,7 @@ class Parts:
             store.writer,
             route=router.route,
             flush=flush.flush,
+            pause=flush.catch_up,
             on_failure=lambda generation: manager.commit_failed(generation),
             refund=lambda action: manager.desk.refund(action),
         )

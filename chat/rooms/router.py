@@ -38,6 +38,7 @@ from chat.rooms.audience import Audience, Audiences, Hooks, Link, Online, Reply
 from chat.rooms.bulletins import Bulletins
 
 RING: Final = 64  # records that a conversation keeps at hand for those who are just catching up: several batches' share of a busy one
+BLOB_BYTES: Final = 64 * 1024
 LAST_STRETCH_BYTES: Final = 64 * 1024  # taken out of rings at once: more is read from the store, whose reader waits for the outbox
 
 
@@ -222,14 +223,16 @@ class Router(Audiences):
         if singled:
             self._send_singled(audience, links & singled.keys())
             links = links - singled.keys()
-        blobs: dict[Any, bytes] = {}  # by dialect; of a private conversation by viewer too: each side sees its own name for it
+        blobs: dict[Any, list[bytes]] = {}  # by dialect; of a private conversation by viewer too: each side sees its own name for it
         for link in links:
             key = (link.account, link.frame) if private else link.frame
-            blob = blobs.get(key)
-            if blob is None:
-                blob = blobs[key] = b"".join(map(link.frame, self._encode(audience, link.account)))
-            if not link.outbox.put(blob):
-                link.skipped.add(conv)
+            parts = blobs.get(key)
+            if parts is None:
+                parts = blobs[key] = joined([*map(link.frame, self._encode(audience, link.account))])
+            for part in parts:
+                if not link.outbox.put(part):
+                    link.skipped.add(conv)
+                    break
         collected.clear()
         self._encoded.clear()
 
@@ -265,7 +268,7 @@ class Router(Audiences):
 
     def _put_singled(self, link: Link, frames: list[tuple[int, int, bytes]]) -> None:
         outbox = link.outbox
-        if len(frames) > 1 and not outbox.lagging and outbox.put(b"".join([data for _, _, data in frames])):
+        if len(frames) > 1 and outbox.put_all([data for _, _, data in frames]):
             return
         for _, conv, data in frames:
             if not conv:
@@ -431,6 +434,21 @@ class Router(Audiences):
         link.skipped.clear()
         if missed:
             link.outbox.put_always(link.frame(codec.encode(m.Heads(heads=self.heads(link.account, missed)))))
+
+
+def joined(frames: list[bytes]) -> list[bytes]:
+    """*frames* joined into as few blobs as possible, none longer than `BLOB_BYTES` unless one frame is: an outbox takes a blob or
+    refuses it, and one that a reader who keeps up has room for must not be larger than its limits."""
+    blobs: list[bytes] = []
+    start = size = 0
+    for at, frame in enumerate(frames):
+        if size and size + len(frame) > BLOB_BYTES:
+            blobs.append(b"".join(frames[start:at]))
+            start, size = at, 0
+        size += len(frame)
+    blobs.append(b"".join(frames[start:]))
+    return blobs
+
 
 def _place(frame: tuple[int, int, bytes]) -> int:
     return frame[0]

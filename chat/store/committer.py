@@ -19,7 +19,7 @@ An action that is refused here has its ``refusal`` set.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -35,8 +35,9 @@ from chat.store.thread import OneThread, open_thread
 # Actions of one transaction. A group is what came while the last one was committed, so only a flood makes it large, and then each page
 # of the database is written once for many rows, and each reader gets many texts by one send.
 GROUP_MAX: Final = 8000
-# A group as large as this is a flood. The next one waits for what is being read and decided just then: three rounds of the scheduler, after
-# which nothing came. Channels of 10, saturated: a tenth less CPU, and the longest waits are shorter. One who is alone never waits.
+# A group as large as this is a flood. The next one waits for what is being read and decided just then: three rounds of the scheduler in
+# which nothing comes, all in all, or a steady load would keep it open. Channels of 10, saturated: a tenth less CPU, and the longest waits
+# are shorter. One who is alone never waits.
 FLOOD: Final = 256
 ON_ITS_WAY: Final = 3
 SLICE: Final = 512  # actions that are routed before other tasks run: some 5 ms
@@ -68,7 +69,8 @@ class _Ask:
 class Committer:
     """*route* gets the outcomes of each transaction, in order and in slices, and *flush* comes behind the last of them; *refund* gets each
     action that was dropped or failed through no fault of its sender, *on_failure* the generation whose state is wrong. All are plain
-    calls that never wait.
+    calls that never wait. *pause*, between two slices, lets others run; it cannot be cancelled: what was committed is told, also at the
+    end of everything.
 
     ``batches`` is where lists of actions go. Close it (and its clones) to end `run`.
     """
@@ -79,6 +81,7 @@ class Committer:
         *,
         route: Callable[[list[Outcome]], None],
         flush: Callable[[], None],
+        pause: Callable[[], Awaitable[None]],
         on_failure: Callable[[int], None],
         refund: Callable[[Action], None],
     ) -> None:
@@ -90,13 +93,14 @@ class Committer:
         self._writer = writer
         self._route = route
         self._flush = flush
+        self._pause = pause
         self._on_failure = on_failure
         self._refund = refund
         self._lost = -1  # the newest generation of which something was not stored that decisions rest on: from then on it is refused
         self._told = -1  # the newest that was reported
         self._late = 0  # how many more batches waited already when a commit failed
         self._error = NOT_STORED  # what those who are refused are told
-        self._flood = False  # the last group was large
+        self._rounds = 0  # that this group may still wait for what is on its way
         self._out = False  # nothing is asked of the store before it has recovered
         self.commit_s = Histogram(COMMIT_S)
         self.commit_size = Histogram(COMMIT_SIZE)
@@ -139,7 +143,7 @@ class Committer:
                         break
                     self._gather(more, actions)
                     more = await self._more() if len(actions) < GROUP_MAX else None
-                self._flood = len(actions) >= FLOOD
+                self._rounds = ON_ITS_WAY if len(actions) >= FLOOD else 0
                 if actions:
                     await self._run_batch(in_thread, actions)
                 if ask is not None:
@@ -149,15 +153,16 @@ class Committer:
 
     async def _more(self) -> list[Action] | _Ask | None:
         """What waits; in a flood also what is on its way here, through readers and manager. None: nothing, or nothing ever."""
-        for _ in range(1 + ON_ITS_WAY * self._flood):
+        while True:
             try:
                 return self._receive.receive_nowait()
-            except trio.WouldBlock:
-                if self._flood:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
             except trio.EndOfChannel:
                 return None
-        return None
+            except trio.WouldBlock:
+                if not self._rounds:
+                    return None
+            self._rounds -= 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _gather(self, batch: list[Action], actions: list[Action]) -> None:
         """Put *batch* to the *actions* of the next transaction, refusing what cannot be part of it."""
@@ -176,7 +181,7 @@ class Committer:
         for at in range(0, len(outcomes), SLICE):
             self._route(outcomes[at : at + SLICE])
             if len(outcomes) > at + SLICE:
-                await trio.lowlevel.cancel_shielded_checkpoint()  # what was committed is told, also at the end of everything
+                await self._pause()
         self._flush()
         self._report()
 

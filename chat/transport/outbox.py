@@ -30,6 +30,7 @@ from chat.log import get_logger
 
 TAKE_BYTES: Final = 128 * 1024  # the most that is joined for one send: a stalled peer's shared bytes are copied up to here, not more
 BRIM_BYTES: Final = 64 * 1024  # what may gather before it goes out without waiting for the flush: a burst is no lag
+ROUNDS: Final = 64  # of the scheduler that a flood waits for those who encrypt
 SLICE_S: Final = 0.001  # of encrypting before other tasks run
 HOLD_S: Final = 0.003  # of sending before other tasks run: a send takes 3 to 10 µs, and nobody else shall wait longer than 5 ms
 STEP: Final = 64  # sends between two looks at the clock
@@ -93,6 +94,19 @@ class Outbox:
             return self._put_over(data)
         self.pending_bytes = pending
         self.chunks.append(data)
+        if not self.dirty:
+            self.dirty = True
+            self._mark(self)
+        return True
+
+    def put_all(self, frames: list[bytes]) -> bool:
+        """Queue live notices and answers together, where there is nothing to think about: little waits. *Returns* False when nothing was
+        taken, and each must be put by itself."""
+        pending = self.pending_bytes + sum(map(len, frames))
+        if self.lagging or self.sealed or pending > self._brim_bytes:
+            return False
+        self.pending_bytes = pending
+        self.chunks += frames
         if not self.dirty:
             self.dirty = True
             self._mark(self)
@@ -343,6 +357,16 @@ class FlushSet:
     def encrypt_soon(self, transport: Encryptor) -> None:
         self._encryptors.append(transport)
         self._wanted.set()
+
+    async def catch_up(self) -> None:
+        """Let others run, and have encrypted what was handed over for that: in the middle of a flood, or readers that keep up would lag.
+
+        *Waits* a bounded number of rounds, and cannot be cancelled.
+        """
+        for _ in range(ROUNDS):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            if not self._encryptors:
+                break
 
     async def run(self) -> None:
         """Send and encrypt what waits, for ever, in slices. *If cancelled* the stream under way is broken: cancel it after the

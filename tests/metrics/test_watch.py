@@ -51,7 +51,12 @@ async def house(tmp_path):
     async with open_sqlite(tmp_path, busy_timeout_s=5, min_free_bytes=0, clock=lambda: 1) as store:
         store.writer.commit(world())
         committer = Committer(
-            store.writer, route=lambda outcomes: None, flush=lambda: None, on_failure=lambda generation: None, refund=lambda action: None
+            store.writer,
+            route=lambda outcomes: None,
+            flush=lambda: None,
+            pause=trio.lowlevel.checkpoint,
+            on_failure=lambda generation: None,
+            refund=lambda action: None,
         )
         house = House(store, committer, Watch(committer=committer, router=Router, stopping=lambda: house.stopping))
         async with trio.open_nursery() as nursery:

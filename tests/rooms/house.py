@@ -41,15 +41,14 @@ class Outlet:
         self.full = False
         self.sealed = False
 
-    @property
-    def lagging(self):
-        return self.full
-
     def put(self, data):
         if self.full or self.sealed:
             return False
         self._keep(data)
         return True
+
+    def put_all(self, frames):
+        return self.put(b"".join(frames))
 
     def put_always(self, data):
         if not self.sealed:
@@ -157,6 +156,7 @@ class House:
             self.writer,
             route=lambda outcomes: self.router.route(outcomes),
             flush=lambda: self.router.hooks.flush(),
+            pause=trio.lowlevel.cancel_shielded_checkpoint,
             on_failure=lambda generation: self.manager.commit_failed(generation),
             refund=lambda action: self.desk.refund(action),
         )

@@ -11,7 +11,7 @@ import trio
 from chat.rooms import effects as e
 from chat.rooms.effects import Action
 from chat.store.base import CommitFailed
-from chat.store.committer import FLOOD, GROUP_MAX, SLICE, Committer
+from chat.store.committer import FLOOD, GROUP_MAX, ON_ITS_WAY, SLICE, Committer
 from chat.store.sqlite import open_sqlite
 from tests.store.build import ANN, BOB, LOBBY, OWNER, account, do, refused, say, seqs, start, world
 from tests.store.faults import Faults, error
@@ -68,7 +68,12 @@ async def house(tmp_path):
         store.writer.commit(world())
         house = House(store, Faults(store.writer))
         house.committer = Committer(
-            store.writer, route=house.route, flush=house.flush, on_failure=house.on_failure, refund=house.refund
+            store.writer,
+            route=house.route,
+            flush=house.flush,
+            pause=trio.lowlevel.cancel_shielded_checkpoint,
+            on_failure=house.on_failure,
+            refund=house.refund,
         )
         yield house
 
@@ -124,11 +129,23 @@ async def test_in_a_flood_what_is_on_its_way_comes_into_the_same_group(house):
     async with running(house):
         await house.send(*[say(f"a{n}") for n in range(FLOOD)])
         began = house.faults.count("BEGIN")
-        for n in range(10):
+        house.committer.batches.send_nowait([say("b")])
+        for _ in range(ON_ITS_WAY):
+            await trio.lowlevel.checkpoint()
+        house.committer.batches.send_nowait([say("c")])
+        await house.until(lambda: sum(map(len, house.routed)) == FLOOD + 2)
+    assert house.faults.count("BEGIN") == began + 1
+
+
+async def test_a_steady_load_does_not_keep_a_group_open(house):
+    async with running(house):
+        await house.send(*[say(f"a{n}") for n in range(FLOOD)])
+        for n in range(30):
             await house.committer.batches.send([say(f"b{n}")])
             await trio.lowlevel.checkpoint()
-        await house.until(lambda: sum(map(len, house.routed)) == FLOOD + 10)
-    assert house.faults.count("BEGIN") == began + 1
+            await trio.lowlevel.checkpoint()
+        await house.until(lambda: sum(map(len, house.routed)) == FLOOD + 30)
+    assert house.flushed[1] < FLOOD + 30
 
 
 async def test_a_large_group_is_told_in_slices_between_which_others_run_and_flushed_at_its_end(house):

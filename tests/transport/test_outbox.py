@@ -229,6 +229,22 @@ def test_a_burst_goes_out_before_the_flush_when_much_has_gathered():
         assert len(kernel.received) + outbox.pending_bytes == n * 1024 * 10
 
 
+def test_frames_are_put_together_only_where_there_is_nothing_to_think_about():
+    outbox, kernel, flush, _ = make(limits=OutboxLimits())
+    assert outbox.put_all([b"a", b"b"])
+    assert flush.dirty == [outbox]
+    assert not outbox.put_all([b"c", b"." * BRIM_BYTES])
+    kernel.room = 10**9
+    flush.flush()
+    assert kernel.received == b"ab"
+    outbox.lagging = True
+    assert not outbox.put_all([b"c"])
+    outbox.lagging = False
+    outbox.seal()
+    assert not outbox.put_all([b"c"])
+    assert outbox.pending_bytes == 0
+
+
 def test_one_frame_above_the_soft_limit_passes_when_nothing_waits():
     outbox, *_ = make()
     assert outbox.put(b"x" * (SOFT + 1))
