@@ -49,6 +49,7 @@ def lines(config: Config, running: Running | None, found: dict[str, Any]) -> lis
             **{name: 1000 * figures["commit_s"][name] for name in ("p50", "p99")}
         ),
         *(f"not ready: {problem}" for problem in figures["problems"]),
+        *(f"warning: {complaint}" for complaint in figures["complaints"]),
         *(f"error: {str(event.get('time', ''))[:10]} {log.for_person(event)}" for event in figures["errors"][-3:]),
     ]
     return told

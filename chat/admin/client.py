@@ -3,6 +3,7 @@
 `run` is all that a command needs.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -51,6 +52,13 @@ def run(config: Config, do: str, *, progress: Progress | None = None, **argument
             raise Refused(f"the server did not answer for {ANSWER_S:.0f} s; whether it was done, nobody knows") from None
         except OSError as exc:
             raise Refused(f"{socket_of(config)}: {exc.strerror or exc}") from None
+
+
+def is_running(config: Config) -> bool:
+    """Whether a server uses the data folder."""
+    with contextlib.suppress(OSError):
+        return holder_of(config) is not None
+    return False
 
 
 def socket_of(config: Config) -> str:

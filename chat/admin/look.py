@@ -61,8 +61,10 @@ _USERS: Final = """SELECT a.name, a.role, a.at_ms AS since,
     WHERE a.forgotten_ms IS NULL OR ?1 GROUP BY a.id ORDER BY a.canonical"""
 
 
-def users(db: sqlite3.Connection, *, forgotten: bool = False) -> list[Row]:
-    return db.execute(_USERS, (forgotten,)).fetchall()
+def users(db: sqlite3.Connection, *, forgotten: bool = False, running: bool = True) -> list[Row]:
+    """Not *running*: who was online when the server was killed is so no more."""
+    rows: list[Row] = db.execute(_USERS, (forgotten,)).fetchall()
+    return [{**row, "state": ""} if row["state"] == "online" and not running else row for row in rows]
 
 
 def account_of(db: sqlite3.Connection, raw: str) -> Row:
@@ -75,13 +77,13 @@ def account_of(db: sqlite3.Connection, raw: str) -> Row:
     raise Refused(f"there is no user {raw.removeprefix('@')[:64]!r}")
 
 
-def sessions(db: sqlite3.Connection, account: int) -> list[Row]:
+def sessions(db: sqlite3.Connection, account: int, *, running: bool = True) -> list[Row]:
     rows: list[Row] = db.execute(
         "SELECT session, client, address, created_ms AS since, seen_ms AS seen, expires_ms AS expires, online FROM sessions"
         " WHERE account = ? ORDER BY seen_ms DESC",
         (account,),
     ).fetchall()
-    return [{**row, "online": bool(row["online"])} for row in rows]
+    return [{**row, "online": bool(row["online"]) and running} for row in rows]
 
 
 # ---------------------------------------------------------------- channels

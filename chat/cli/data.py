@@ -1,5 +1,6 @@
 """What a server has stored: backup, restore, export, search."""
 
+import errno
 import json
 import os
 import time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--force", is_flag=True, help="Replace FILE where it is an earlier backup.")
 @json_option
 @server_options
 def backup(loaded: "Loaded", file: Path, force: bool, as_json: bool) -> None:
@@ -101,7 +102,9 @@ def _write(lines: "Iterator[str]", output: Path | None, total: int) -> None:
     except FileExistsError:
         raise Refused(f"{output} exists already") from None
     except OSError as exc:
-        raise Refused(f"{output}: {exc.strerror}") from None
+        if count or exc.errno == errno.ENOSPC:
+            output.unlink(missing_ok=True)  # a part of it, which one might take for all
+        raise Refused(f"{output}: {exc.strerror}; nothing was written") from None
     click.echo(f"{output}: written", err=True)
 
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from chat.cli.base import fail, main, server_options
+from chat.cli.base import main, server_options
+from chat.cli.operator import done, json_option, operate
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -14,14 +15,11 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 
 @main.command("log-level")
 @click.argument("level", type=click.Choice(LEVELS), required=False)
+@json_option
 @server_options
-def log_level(loaded: "Loaded", level: str | None) -> None:
+def log_level(loaded: "Loaded", level: str | None, as_json: bool) -> None:
     """Tell, or change, the least that the running server logs. The next start, or reload, takes the configured one again."""
-    from chat.admin import client
-
-    try:
-        answer = client.run(loaded.config, "log-level", level=level)
-    except client.Refused as exc:
-        raise fail(str(exc)) from None
+    answer = operate(loaded.config, "log-level", level=level)
     now, before = answer["level"], answer["before"]
-    click.echo(now if level is None else f"logs {now} and above" + (f"; before: {before}" if before != now else " already"))
+    told = now if level is None else f"logs {now} and above" + (f"; before: {before}" if before != now else " already")
+    done(told, answer, as_json=as_json)

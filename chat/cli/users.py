@@ -26,10 +26,11 @@ def user() -> None:
 def list_users(loaded: "Loaded", forgotten: bool, as_json: bool) -> None:
     """Who has an account, with which role, and who is online."""
     from chat.admin import look
+    from chat.admin.client import is_running
     from chat.admin.show import when
 
     with refusing(), look.opened(loaded.config) as db:
-        rows = look.users(db, forgotten=forgotten)
+        rows = look.users(db, forgotten=forgotten, running=is_running(loaded.config))
     shown = [(r["name"], r["role"], r["state"], when(r["since"]), when(r["seen"]), r["reason"]) for r in rows]
     listed(("name", "role", "state", "since", "last seen", "reason"), shown, rows, as_json=as_json, none="nobody has an account yet")
 
@@ -102,6 +103,7 @@ def role(loaded: "Loaded", name: str, role: str, as_json: bool) -> None:
 def sessions(loaded: "Loaded", name: str, end: bool, as_json: bool) -> None:
     """Where NAME is logged in."""
     from chat.admin import look
+    from chat.admin.client import is_running
     from chat.admin.show import when
 
     if end:
@@ -109,7 +111,7 @@ def sessions(loaded: "Loaded", name: str, end: bool, as_json: bool) -> None:
         done(f"every session of {told['user']} has ended", told, as_json=as_json)
         return
     with refusing(), look.opened(loaded.config) as db:
-        rows = look.sessions(db, look.account_of(db, name)["id"])
+        rows = look.sessions(db, look.account_of(db, name)["id"], running=is_running(loaded.config))
     shown = [(r["client"], r["address"], when(r["since"]), when(r["seen"]), r["online"]) for r in rows]
     listed(("client", "address", "since", "last seen", "online"), shown, rows, as_json=as_json, none=f"{name} is logged in nowhere")
 

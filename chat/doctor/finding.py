@@ -47,4 +47,4 @@ def span(seconds: float) -> str:
         count = int(seconds // length)
         if count:
             return f"{count} {unit}{'s' if count != 1 else ''}"
-    return "no time"
+    return "a moment"

@@ -32,9 +32,11 @@ def server(config: Config) -> Iterator[Finding]:
         return
     if found["problems"]:
         yield wrong("server", f"pid {running.pid} runs, but " + "; ".join(found["problems"]), "see the other findings, and its log")
+    elif found["complaints"]:
+        yield advice("server", f"pid {running.pid} runs, but " + "; ".join(found["complaints"]), "configure a free port, or end who has it")
     else:
         since = span(time.time() - running.started_s) if running.started_s else "some time"
-        yield fine("server", f"pid {running.pid} runs since {since} and would store a message now")
+        yield fine("server", f"pid {running.pid} has run for {since} and would store a message now")
 
 
 def ports(config: Config) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ def figures(parts: "Parts") -> dict[str, Any]:
         "uptime_s": round(time.time() - watch.started_s, 1),
         "ready": not problems,
         "problems": problems,
+        "complaints": [watch.metrics_problem] if watch.metrics_problem else [],
         "connections": {**dict.fromkeys(TRANSPORTS, 0), **Counter(link.transport.kind for link in links)},
         "logged_in": sum(link.account != 0 for link in links),
         "sessions": len(desk.sessions),

@@ -2,7 +2,7 @@
 
 /healthz is 200 while the loop answers at all; /readyz is 200 while a message would be taken and stored, else 503, one reason a line. The
 listener stays while the daemon drains, so that a load balancer sees it go. Where its port is taken (by the daemon that this one takes over
-from, say) that is logged once, and tried again each second: no reason for a chat not to start.
+from, say) that is logged, told by `chat status` and `chat doctor`, and tried again each second: no reason for a chat not to start.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from chat.metrics import prometheus
 
 if TYPE_CHECKING:
     from chat.daemon.parts import Parts
+    from chat.metrics.watch import Watch
 
 REQUEST_S: Final = 10.0
 CONNECTIONS: Final = 32
@@ -35,22 +36,25 @@ async def serve(address: str, parts: "Parts") -> None:
         return
     host, port = split_address(address)
     pages = pages_of(parts)
-    listeners = await _listen(host, port)
+    listeners = await _listen(host, port, parts.watch)
     log.info("metrics", address=":".join(map(str, listeners[0].socket.getsockname()[:2])))
     places = trio.Semaphore(CONNECTIONS)
     await trio.serve_listeners(partial(_serve_one, pages, places), listeners)
 
 
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
-    told = False
+async def _listen(host: str, port: int, watch: "Watch") -> list[trio.SocketListener]:
+    """Again and again: after a restart the server of before has the port for a moment."""
     while True:
         try:
-            return await trio.open_tcp_listeners(port, host=host)
+            listeners = await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
-            if not told:
+            if not watch.metrics_problem:
                 log.warning("metrics_not_served", address=f"{host}:{port}", reason=str(error))
-            told = True
+            watch.metrics_problem = f"no figures are served at {host}:{port} (metrics.address): {error.strerror or error}"
             await trio.sleep(AGAIN_S)
+        else:
+            watch.metrics_problem = ""
+            return listeners
 
 
 def pages_of(parts: "Parts") -> dict[bytes, Page]:

@@ -50,6 +50,7 @@ class Watch:
     latest_delay_s: float = 0.0
     worst_delay_s: float = 0.0  # of the last `RATE_S`
     store_problem: str = ""
+    metrics_problem: str = ""  # why nobody can read the figures; messages are stored all the same
     _samples: deque[tuple[float, int, int, float]] = attrs.Factory(deque)  # time, records, deliveries, delay
 
     def problems(self) -> list[str]:

@@ -27,6 +27,7 @@ from chat.store.sqlite_files import APPLICATION_ID, BACKUP_ID, connect
 PAGES: Final = 512  # of one step: 2 MiB
 BUSY_S: Final = 5.0
 FORMAT: Final = 1
+HEAD_BYTES: Final = 72  # of an SQLite file, with the application id in the last four
 
 Progress = Callable[[int, int, str], None]
 
@@ -38,14 +39,12 @@ def back_up(
 
     *keep_free*: bytes that stay free on the disk where both lie. *Raises* StoreRefused, saying what; then *target* is what it was.
     """
-    if target.exists() and not replace:
-        raise StoreRefused(f"{target} exists already; --force replaces it")
+    _check_target(target, replace)
     partial = target.with_name(target.name + ".partial")
     try:
         with _held(partial) as fd:
             manifest = _fill(source, partial, files, about, keep_free, progress)
-            if target.exists() and not replace:
-                raise StoreRefused(f"{target} exists already; --force replaces it")
+            _check_target(target, replace)
             os.fsync(fd)
             partial.rename(target)
             sync_folder(target.parent)
@@ -53,7 +52,26 @@ def back_up(
     except sqlite3.Error as exc:
         raise StoreRefused(f"no backup was made: {exc}") from exc
     except OSError as exc:
-        raise StoreRefused(f"{exc.filename or partial}: {exc.strerror}; no backup was made") from exc
+        raise StoreRefused(f"{target.parent if exc.filename == str(partial) else target}: {exc.strerror}; no backup was made") from exc
+
+
+def _check_target(target: Path, replace: bool) -> None:
+    """*Raises* StoreRefused for what must not be replaced: whatever is no backup of ours, the server's own files above all."""
+    if not target.exists():
+        return
+    if not replace:
+        raise StoreRefused(f"{target} exists already; --force replaces it")
+    if not is_backup(target):
+        raise StoreRefused(f"{target} exists already, and is no backup: it is not replaced")
+
+
+def is_backup(path: Path) -> bool:
+    """By its head alone. *Raises* OSError."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == BACKUP_ID.to_bytes(4, "big")
 
 
 @contextlib.contextmanager
@@ -107,7 +125,7 @@ def _check_room(source: Path, partial: Path, size: int, keep_free: int) -> None:
     disk = os.statvfs(partial.parent)
     left = disk.f_bavail * disk.f_frsize - size
     if left < 0:
-        raise StoreRefused(f"{partial.parent}: the disk has no room for {size >> 20} MiB; no backup was made")
+        raise StoreRefused(f"{partial.parent}: the disk has no room for {-(-size >> 20)} MiB; no backup was made")
     if left < keep_free and os.stat(partial.parent).st_dev == os.stat(source.parent).st_dev:
         raise StoreRefused(
             f"{partial.parent}: a backup of {size >> 20} MiB would leave the server less than storage.min_free_bytes "

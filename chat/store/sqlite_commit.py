@@ -87,7 +87,10 @@ class SqliteWriter:
         return self._writing(lambda: self._tidy(cids_before_ms, rows))
 
     def erase(self, *, rows: int = 2000) -> bool:
-        return self._writing(lambda: self._erase(rows))
+        more = self._writing(lambda: self._erase(rows))
+        if not more:
+            self._empty_log()
+        return more
 
     def trim(self, conv: int, below: int, *, rows: int = 2000) -> bool:
         return self._writing(lambda: trim_step(self._db, conv, below, rows))
@@ -159,6 +162,11 @@ class SqliteWriter:
 
     def _batch(self) -> Batch:
         return Batch(self._db, self._now_ms())
+
+    def _empty_log(self) -> None:
+        """What was erased stands in the log too, until that is written over. Who reads just now may keep a part of it there."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     # ------------------------------------------------------------ the world
 

@@ -117,10 +117,22 @@ async def test_somebody_is_forgotten(served, shell):
         assert {m.get("text", "") for m in page["messages"]} == {""}
         assert "bob" not in str(page)
     assert (await shell("audit verify")).returncode == 0
+
+    def stored():
+        return b"".join(path.read_bytes() for path in served.data_dir.glob("chat.db*"))
+
+    assert b"I live at" not in stored()  # nor in the log of the database that runs
     await served.stop()
-    stored = b"".join(path.read_bytes() for path in served.data_dir.glob("chat.db*"))
-    assert b"I live at" not in stored
-    assert b"bob" not in stored
+    assert b"I live at" not in stored()
+    assert b"bob" not in stored()
+
+
+async def test_nobody_is_online_at_a_server_that_was_killed(served, shell):
+    async with await Guest.register(served, "bob"):
+        assert {row["name"]: row["state"] for row in await shell.json("user list")}["bob"] == "online"
+        await served.kill()
+        assert {row["name"]: row["state"] for row in await shell.json("user list")}["bob"] == ""
+        assert [row["online"] for row in await shell.json("user sessions bob")] == [False]
 
 
 async def test_a_member_is_no_operator(served, shell, tmp_path):

@@ -263,4 +263,4 @@ def test_the_command(config):
 
 def test_words_for_people():
     assert [size(n) for n in (0, 1023, 2048, 5 * 2**20, 3 * 2**30)] == ["0 B", "1023 B", "2 KiB", "5.0 MiB", "3.0 GiB"]
-    assert [span(n) for n in (0, 1, 59, 60, 7200, 86400 * 3)] == ["no time", "1 second", "59 seconds", "1 minute", "2 hours", "3 days"]
+    assert [span(n) for n in (0, 1, 59, 60, 7200, 86400 * 3)] == ["a moment", "1 second", "59 seconds", "1 minute", "2 hours", "3 days"]

@@ -1,5 +1,6 @@
 """Readiness: over a real store that fails in real ways."""
 
+import socket
 import sqlite3
 import time
 
@@ -8,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from chat.metrics import server
 from chat.metrics.watch import ANSWER_S, DELAY_S, LOOK_S, Watch
 from chat.store.committer import Committer
 from chat.store.sqlite import open_sqlite
@@ -136,3 +138,22 @@ async def test_the_delay_of_the_loop(nursery, tmp_path):
     assert watch.worst_delay_s >= 0.1
     assert watch.loop_delay.sum >= 0.1
     assert watch.deliveries_per_s == pytest.approx(10 * watch.records_per_s)
+
+
+async def test_a_port_that_is_taken_is_complained_of_and_tried_again(house, autojump_clock):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            listeners = []
+
+            async def listen():
+                listeners.extend(await server._listen("127.0.0.1", port, house.watch))
+
+            nursery.start_soon(listen)
+            await reached(lambda: house.watch.metrics_problem)
+            assert house.watch.metrics_problem == f"no figures are served at 127.0.0.1:{port} (metrics.address): Address already in use"
+            assert house.watch.problems() == []  # it stores messages all the same
+            taken.close()
+    assert house.watch.metrics_problem == ""
+    for listener in listeners:
+        await listener.aclose()

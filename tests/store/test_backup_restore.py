@@ -54,12 +54,30 @@ def test_a_backup_is_one_file_with_all_that_belongs_together(tmp_path, house):
 
 def test_one_that_is_there_is_replaced_only_if_told(tmp_path, house):
     target = tmp_path / "kept"
-    target.write_text("precious")
+    lineage.back_up(house, target)
+    before = target.read_bytes()
     with pytest.raises(StoreRefused, match="exists already"):
         lineage.back_up(house, target)
-    assert target.read_text() == "precious"
+    assert target.read_bytes() == before
     lineage.back_up(house, target, replace=True)
     assert sqlite_restore.look_at(target).manifest["records"] == 2
+
+
+@pytest.mark.parametrize("what", ["text", "nothing", "the database", "its lock", "a link to the database"])
+def test_what_is_no_backup_is_never_replaced(tmp_path, house, what):
+    target = {"the database": house, "its lock": house.with_name("chat.lock")}.get(what, tmp_path / "kept")
+    if what == "a link to the database":
+        target.symlink_to(house)
+    elif what in ("text", "nothing"):
+        target.write_text("precious" if what == "text" else "")
+    else:
+        target.touch()
+    before = target.read_bytes()
+    for replace in (False, True):
+        with pytest.raises(StoreRefused, match="exists already, and is no backup" if replace else "exists already"):
+            lineage.back_up(house, target, replace=replace)
+    assert target.read_bytes() == before
+    assert not list(target.parent.glob("*.partial"))
 
 
 def test_what_a_crash_left_over_is_used_again_and_two_at_once_are_kept_apart(tmp_path, house):

@@ -122,7 +122,7 @@ def unban_address(state: State, who: Account, network: Network, reason: str | No
     require("ban", who)
     known = state.address_bans.get(network)
     if known is None:
-        raise ChatError("bad_request", f"{shown(network)} is not banned; banned-users lists what is")
+        raise ChatError("bad_request", f"{shown(network)} is not banned")
     logged = audit.entry(who.id, "unban", reason=reason, before={"network": str(network), **(plain(known) or {})})
     return [logged, fx.DropAddressBan(network=str(network))]
 
