@@ -36,7 +36,7 @@ def server(config: Config) -> Iterator[Finding]:
         yield advice("server", f"pid {running.pid} runs, but " + "; ".join(found["complaints"]), "configure a free port, or end who has it")
     else:
         since = span(time.time() - running.started_s) if running.started_s else "some time"
-        yield fine("server", f"pid {running.pid} has run for {since} and would store a message now")
+        yield fine("server", f"pid {running.pid} runs, for {since} now, and would store a message")
 
 
 def ports(config: Config) -> Iterator[Finding]:
