@@ -47,7 +47,8 @@ log = get_logger("chat.daemon")
 
 SWITCH_INTERVAL_S: Final = 1e-4  # the writer thread and the loop share the GIL: 5 ms (the default) a switch made a tenth of the rows/s
 # Reference counts free nearly all that there is; what thousands of texts hold while they are committed must not set the collector off
-# each time (private messages, saturated: 58 µs of CPU each with Python's 700, 44 with 50,000, 40 with this).
+# each time. Private messages, saturated: 58 µs of CPU each with Python's 700, 44 with 50,000; of the time that the collector took then
+# (a twelfth of all), this leaves half.
 GC_YOUNG: Final = 200_000
 
 
