@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from chat.admin import pages
+from chat.admin.client import Refused
+from chat.cli.data import _write
 from tests.admin.shell import QuickShell as Shell
 from tests.e2e.guests import Guest, errors_in_log, serving
 
@@ -89,3 +91,28 @@ def test_what_is_shown_moves_no_cursor():
     record = {"type": "message", "conv": "#a", "seq": 1, "ts": 0, "from": "bob", "text": "\x1b[2J\x9b1m\u202e"}
     for text in (pages.line(record, conv=True), *pages.as_text("#a", iter([record]))):
         assert not set(text) & set("\x1b\x9b\u202e")
+
+
+async def test_the_level_of_the_log_for_programs(served):
+    shell = Shell(served.data_dir)
+    assert await shell.json("log-level debug") == {"level": "debug", "before": "info"}
+    assert (await shell("log-level")).stdout == "debug\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+async def test_an_export_that_has_no_room_leaves_no_part_of_it(tmp_path, monkeypatch):
+    """The file is made, and then each write fails."""
+    target = tmp_path / "page"
+    made = os.open
+
+    def on_a_full_disk(path, flags, *rest, **more):
+        made_fd = made(path, flags, *rest, **more)
+        if path == target:
+            os.close(made_fd)
+            return made("/dev/full", os.O_WRONLY)
+        return made_fd
+
+    monkeypatch.setattr(os, "open", on_a_full_disk)
+    with pytest.raises(Refused, match="No space left on device; nothing was written"):
+        _write(iter(["a line\n"] * 3), target, 3)
+    assert not target.exists()
