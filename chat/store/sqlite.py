@@ -22,6 +22,7 @@ from chat.store.base import Credentials, KnownCid, Page, ReportRow, Seen, Sessio
 from chat.store.retention import Cut, cuts
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import connect, lock_folder, place_of, prepare
+from chat.store.together import Together
 
 READERS: Final = 4  # threads; more of them would only fight for the GIL and for two cores
 T = TypeVar("T")
@@ -76,12 +77,13 @@ class SqliteStore:
         self._limiter = trio.CapacityLimiter(READERS)
         self._idle: list[sqlite3.Connection] = []  # at most READERS
         self._closed = False
+        self._by_token = Together(self._sessions_by_token)
 
     async def credentials(self, canonical: str) -> Credentials | None:
         return await self._ask(lambda db: sqlite_read.credentials(db, canonical))
 
     async def session_by_token(self, token_hash: bytes) -> SessionRow | None:
-        return await self._ask(lambda db: sqlite_read.session_by_token(db, token_hash))
+        return await self._by_token(token_hash)
 
     async def sessions(self, account: int) -> list[SessionRow]:
         return await self._ask(lambda db: sqlite_read.sessions(db, account))
@@ -139,6 +141,9 @@ class SqliteStore:
         for db in self._idle:
             db.close()
         self.writer.close()
+
+    async def _sessions_by_token(self, token_hashes: list[bytes]) -> list[SessionRow | None]:
+        return await self._ask(lambda db: sqlite_read.sessions_by_token(db, token_hashes))
 
     async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._answer, question, limiter=self._limiter)

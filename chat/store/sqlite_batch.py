@@ -18,8 +18,7 @@ effect fails, `run` raises `Spoiled` and the transaction must go; `run_one_by_on
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -46,9 +45,9 @@ from chat.rooms.effects import (
 from chat.rooms.rules.effects import PutReport
 from chat.store import sqlite_audit, sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
+from chat.store.sqlite_many import insert, parts, statement
 from chat.store.sqlite_read import conversations, known
 
-ROWS_MAX: Final = 1024  # of one statement: 8 columns of them stay far below SQLite's 32,766 variables
 CARRY_CID: Final = frozenset({"message", "edited", "deleted"})
 MAX_ID: Final = 2**53
 
@@ -277,14 +276,14 @@ class Batch:
                             pairs.add((conv.low, conv.high))
                         else:
                             convs.add(conv)  # type: ignore[arg-type]
-        for part, size in _parts(cids, 2):
+        for part, size in parts(cids, 2):
             for account, cid, *found in self._db.execute(_known_sql(size), part).fetchall():
                 self._cids[account, cid] = known(*found)
-        for part, size in _parts(list(chain.from_iterable(pairs)), 2):
+        for part, size in parts(list(chain.from_iterable(pairs)), 2):
             for low, high, conv in msgspec.json.decode(self._db.execute(_pairs_sql(size), part).fetchone()[0]):
                 self._pairs[low, high] = conv
                 convs.add(conv)
-        for part, size in _parts(list(convs), 1):
+        for part, size in parts(list(convs), 1):
             for conv, epoch, seq, ts in msgspec.json.decode(self._db.execute(_heads_sql(size), part).fetchone()[0]):
                 self._heads[conv] = Head(epoch, seq, ts, seq)
 
@@ -298,15 +297,15 @@ class Batch:
                     moved += (conv, head.base, head.seq - head.base, head.ts)
                     head.base = head.seq
                     count += 1
-            for part, size in _parts(moved, 4):
+            for part, size in parts(moved, 4):
                 count -= self._db.execute(_move_sql(size), part).rowcount
             if count:
                 raise AssertionError("a conversation moved under our feet")
-            for part, size in _parts(self._records, 8):
+            for part, size in parts(self._records, 8):
                 self._db.execute(_records_sql(size), part)
             self._records = []
         if self._new_cids:
-            for part, size in _parts(self._new_cids, 8):
+            for part, size in parts(self._new_cids, 8):
                 self._db.execute(_cids_sql(size), part)
             self._new_cids = []
 
@@ -342,57 +341,28 @@ def _error(exc: Exception) -> ChatError:
     return error
 
 
-# ---------------------------------------------------------------- statements for 1, 2, 4 … ROWS_MAX rows
+# ---------------------------------------------------------------- the statements
 
 
-def _parts(flat: list[Any], width: int) -> Iterable[tuple[list[Any], int]]:
-    """Cut rows of *width* values into statements: the values, padded with NULL rows, and the number of rows that gives."""
-    for start in range(0, len(flat), ROWS_MAX * width):
-        part = flat[start : start + ROWS_MAX * width] if len(flat) > ROWS_MAX * width else flat
-        rows = len(part) // width
-        size = 1 << (rows - 1).bit_length()
-        yield (part + [None] * ((size - rows) * width) if size > rows else part), size
-
-
-def _values(rows: int, width: int) -> str:
-    return "VALUES " + ",".join(["(" + ",".join("?" * width) + ")"] * rows)
-
-
-def _statement(template: str, width: int) -> Callable[[int], str]:
-    """``{}`` becomes the list of rows. A padding row is NULL: it matches nothing and is never inserted."""
-
-    @cache
-    def sql(rows: int) -> str:
-        return template.format(_values(rows, width))
-
-    return sql
-
-
-def _insert(table: str, width: int) -> Callable[[int], str]:
-    many = _statement(f"INSERT INTO {table} SELECT * FROM ({{}}) WHERE column1 IS NOT NULL", width)  # noqa: S608
-    one = f"INSERT INTO {table} {_values(1, width)}"
-    return lambda rows: one if rows == 1 else many(rows)
-
-
-_known_sql = _statement(
+_known_sql = statement(
     "WITH w (a, c) AS ({}) SELECT k.account, k.cid, k.digest, k.conv, k.epoch, k.seq, k.ts, k.result"
     " FROM w CROSS JOIN cids k ON k.account = w.a AND k.cid = w.c",
     2,
 )
-_pairs_sql = _statement(
+_pairs_sql = statement(
     "WITH w (l, h) AS ({}) SELECT json_group_array(json_array(c.low, c.high, c.id))"
     " FROM w CROSS JOIN conversations c ON c.low = w.l AND c.high = w.h",
     2,
 )
-_heads_sql = _statement(
+_heads_sql = statement(
     "WITH w (i) AS ({}) SELECT json_group_array(json_array(c.id, c.epoch, c.last_seq, c.last_ts))"
     " FROM w CROSS JOIN conversations c ON c.id = w.i",
     1,
 )
-_move_sql = _statement(
+_move_sql = statement(
     "UPDATE conversations SET last_seq = last_seq + w.column3, last_ts = w.column4 FROM ({}) AS w"
     " WHERE id = w.column1 AND last_seq = w.column2",
     4,
 )
-_records_sql = _insert("records (conv, seq, ts, kind, author, body, cid, reply_to)", 8)
-_cids_sql = _insert("cids (account, cid, digest, ts, conv, epoch, seq, result)", 8)
+_records_sql = insert("records (conv, seq, ts, kind, author, body, cid, reply_to)", 8)
+_cids_sql = insert("cids (account, cid, digest, ts, conv, epoch, seq, result)", 8)

@@ -24,6 +24,7 @@ from chat.store.base import (
     SessionRow,
     Snapshot,
 )
+from chat.store.sqlite_many import parts, statement
 
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -204,7 +205,11 @@ def _by_seq(row: list[Any]) -> int:
 # ---------------------------------------------------------------- accounts, sessions, cids
 
 _SESSION = "session, account, generation, expires_ms, created_ms, seen_ms, client, address, online"
-_BY_TOKEN = f"SELECT s.{_SESSION.replace(', ', ', s.')}, t.state FROM tokens t JOIN sessions s USING (session) WHERE t.token_hash = ?"  # noqa: S608
+_by_token_sql = statement(
+    f"WITH w (hash) AS ({{}}) SELECT json_group_array(json_array(hex(w.hash), s.{_SESSION.replace(', ', ', s.')}, t.state))"  # noqa: S608
+    " FROM w CROSS JOIN tokens t ON t.token_hash = w.hash JOIN sessions s USING (session)",
+    1,
+)
 _OF_ACCOUNT = f"SELECT {_SESSION}, '' FROM sessions WHERE account = ? ORDER BY created_ms, session"  # noqa: S608
 
 
@@ -213,9 +218,13 @@ def credentials(db: sqlite3.Connection, canonical: str) -> Credentials | None:
     return None if row is None else Credentials(account=row[0], password_hash=row[1])
 
 
-def session_by_token(db: sqlite3.Connection, token_hash: bytes) -> SessionRow | None:
-    row = db.execute(_BY_TOKEN, (token_hash,)).fetchone()
-    return None if row is None else _session(row)
+def sessions_by_token(db: sqlite3.Connection, token_hashes: list[bytes]) -> list[SessionRow | None]:
+    """The session that each of *token_hashes* is, or was, a token of."""
+    found: dict[str, SessionRow] = {}
+    for part, size in parts(token_hashes, 1):
+        for token_hash, *row in _decode(db.execute(_by_token_sql(size), part).fetchone()[0]):
+            found[token_hash] = _session(row)
+    return [found.get(token_hash.hex().upper()) for token_hash in token_hashes]
 
 
 def sessions(db: sqlite3.Connection, account: int) -> list[SessionRow]:

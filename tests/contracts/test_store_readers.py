@@ -1,5 +1,6 @@
 """What any store answers to its readers, and what becomes of sessions and their tokens."""
 
+import trio
 
 from chat.rooms import effects as e
 from chat.rooms.rules import effects as rx
@@ -78,6 +79,26 @@ async def test_tokens_rotate_and_old_ones_are_known_as_stale(store):
     assert (row.client, row.address, row.online) == ("test", "::2", True)
     store.writer.commit([do(e.DropSession(session="s"))])
     assert await states(b"t1", b"t3", b"t4") == [None, None, None]
+
+
+async def test_tokens_that_are_asked_for_together(store):
+    """After a restart: each gets its own, and who is unknown nobody's."""
+    n = 150
+    store.writer.commit([do(session(f"s{i}", ANN if i % 2 else BOB, b"\xfa%d" % i)) for i in range(n)])
+    store.writer.commit([do(rotate(f"s{i}", b"\xfb%d" % i, presented=b"\xfa%d" % i)) for i in range(0, n, 3)])
+    found = {}
+
+    async def ask(token):
+        found[token] = await store.session_by_token(token)
+
+    async with trio.open_nursery() as nursery:
+        for i in range(n):
+            for token in (b"\xfa%d" % i, b"\xfb%d" % i, b"\xfa%d" % i):
+                nursery.start_soon(ask, token)
+    for i in range(n):
+        old, new = found[b"\xfa%d" % i], found[b"\xfb%d" % i]
+        assert (old.session, old.account, old.token) == (f"s{i}", ANN if i % 2 else BOB, "present" if i % 3 else "previous")
+        assert new is None if i % 3 else (new.session, new.token) == (f"s{i}", "present")
 
 
 async def test_a_session_that_ended_meanwhile_refuses_its_token_alone(store):
