@@ -18,42 +18,53 @@ class Bulletins:
     def __init__(self, audiences: Audiences, forget: Callable[[int], None]) -> None:
         self._audiences: Final = audiences
         self._forget: Final = forget
-        self._changed: set[int] = set()
-        self._ringed: set[int] = set()  # changed in the time before that: these may have a ring
+        self._changed: dict[int, int] = {}  # conversation → the second in which it changed last
+        self._second = 0  # of those for which heads were told
         self._presence: dict[int, bool] = {}
 
     def changed(self, conv: int) -> None:
         """A conversation has a new head; told with the next `tell_heads`."""
-        self._changed.add(conv)
+        self._changed[conv] = self._second
 
     def ended(self, conv: int) -> None:
-        self._changed.discard(conv)
+        self._changed.pop(conv, None)
 
     def presence(self, account: int, online: bool) -> None:
         """An account came or went; told with the next `tell_presence`."""
         self._presence[account] = online
 
-    def tell_heads(self) -> None:
-        """The heads of the conversations that changed since the last time: they reveal a lost tail."""
-        by_conv = self._audiences.by_conv
-        per_link: dict[Link, list[int]] = {}
-        for conv in self._changed:
-            for link in by_conv[conv].links:
-                per_link.setdefault(link, []).append(conv)
-        for conv in self._ringed - self._changed:
-            if (quiet := by_conv.get(conv)) is not None:
-                quiet.ring = None  # nobody can be catching up with it from there
-        self._ringed, self._changed = self._changed, set()
+    def tell_heads(self, seconds: int, every_s: float) -> None:
+        """The heads of the conversations that changed since the last time: they reveal a lost tail. Each account is told once in *every_s*;
+        a call is the turn of some, since 19,000 at once would hold everybody up for 25 ms. *seconds*: since the last call.
+        """
+        audiences, changed = self._audiences, self._changed
+        period, first, last = max(1, round(every_s)), self._second + 1, self._second + seconds
+        turns = {second % period for second in range(max(first, last - period + 1), last + 1)}
+        since = first - period  # what changed before, these accounts were told
         encoded: dict[tuple[int, tuple[int, ...]], bytes] = {}
-        for link, convs in per_link.items():
-            private = any(by_conv[conv].pair is not None for conv in convs)
-            key = (link.account if private else 0, tuple(convs))
-            payload = encoded.get(key)
+        for account in [account for account in audiences.online if account % period in turns] if changed else ():
+            online = audiences.online[account]
+            convs = tuple(conv for conv in online.convs if changed.get(conv, since - 1) >= since)
+            if not convs:
+                continue
+            private = any(audiences.by_conv[conv].pair is not None for conv in convs)
+            payload = encoded.get(key := (account if private else 0, convs))
             if payload is None:
-                payload = encoded[key] = codec.encode(m.Heads(heads=self._audiences.heads(link.account, convs)))
-            if not link.outbox.put(link.frame(payload)):
-                link.skipped.update(convs)
-        self._audiences.hooks.flush()
+                payload = encoded[key] = codec.encode(m.Heads(heads=audiences.heads(account, convs)))
+            for link in online.links:
+                if not link.outbox.put(link.frame(payload)):
+                    link.skipped.update(convs)
+        self._second = last
+        if last // period != (first - 1) // period:
+            self._forget_unchanged(last - period)
+        audiences.hooks.flush()
+
+    def _forget_unchanged(self, before_s: int) -> None:
+        """Everybody was told of what changed last in second *before_s* or earlier, and nobody can be catching up from its ring."""
+        for conv in [conv for conv, second in self._changed.items() if second <= before_s]:
+            del self._changed[conv]
+            if (quiet := self._audiences.by_conv.get(conv)) is not None:
+                quiet.ring = None
 
     def tell_presence(self, is_small: Callable[[int], bool]) -> None:
         """Who came and who went, to those who share a small channel or a private conversation with them. *is_small*: by room id."""

@@ -36,6 +36,7 @@ Envelope = tuple[it.Connection | None, list[Any]]  # whose, and the items in the
 
 INBOX: Final = 256  # envelopes, one chunk of a socket each: enough for one batch of a busy server, so that nobody waits long for a turn
 MAX_ACTIONS: Final = 512  # of one batch: some 10 ms of deciding and one transaction
+TIDY_S: Final = 30.0  # between two looks for counters that count nothing any more
 
 HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **answers.HANDLERS, **membership.HANDLERS, **logins.HANDLERS}
 
@@ -59,7 +60,7 @@ class Manager:
         self.inbox, self._inbox = trio.open_memory_channel[Envelope](INBOX)
         self.desk.inbox = self.inbox
         commands.attach(self.desk)
-        self._heads_at = clock.now()
+        self._heads_at = self._tidied_at = clock.now()
 
     async def start(self) -> None:
         """Load the state. *Raises* ChatError."""
@@ -196,9 +197,11 @@ class Manager:
         desk.store_noted_commands()
         desk.fresh_cids.turn(now)
         desk.router.bulletins.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
-        if now - self._heads_at >= desk.settings.heads_s:
-            self._heads_at = now
-            desk.router.bulletins.tell_heads()
+        if seconds := int(now - self._heads_at):
+            self._heads_at += seconds
+            desk.router.bulletins.tell_heads(seconds, desk.settings.heads_s)
+        if now - self._tidied_at >= TIDY_S:
+            self._tidied_at = now
             desk.rates.forget_full(now)
             for room in state.rooms.values():
                 if room.rules is not None:

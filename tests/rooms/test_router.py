@@ -458,7 +458,7 @@ def test_rings_are_kept_for_those_that_changed_lately():
         ann = house.register("ann")
         audience = house.router.by_conv[house.state.room("lobby").id]
         house.say(ann, "lobby", "hi")
-        house.tick(30)
+        house.tick(29)
         assert [item.seq for item in audience.ring] == [1]
         house.tick(30)
         assert audience.ring is None

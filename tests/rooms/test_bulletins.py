@@ -1,0 +1,115 @@
+"""Heads: every account is told once in a period, not all at once, and of all that changed since its last turn."""
+
+import random
+from collections import Counter
+
+import attrs
+import pytest
+
+from chat.protocol import messages as m
+from tests.rooms.house import of_type, open_house
+
+PERIOD_S = 30  # limits.heads_s
+
+
+def told(line):
+    return [message["heads"] for message in of_type(line.take(), "heads")]
+
+
+@pytest.fixture
+def house():
+    with open_house() as house:
+        yield house
+
+
+def test_everybody_is_told_once_in_a_period_and_never_all_at_once(house):
+    lines = [house.register(f"user{n}") for n in range(60)]
+    house.say(lines[0], "lobby", "hi")
+    for line in lines:
+        line.take()
+    epoch = house.state.room("lobby").epoch
+    for _ in range(2):
+        together, every = Counter(), Counter()
+        for second in range(PERIOD_S):
+            house.tick()
+            for line in lines:
+                for heads in told(line):
+                    assert heads == {"#lobby": [epoch, house.router.head(house.state.room("lobby").id)]}
+                    together[second] += 1
+                    every[line] += 1
+        assert set(every.values()) == {1}
+        assert len(every) == len(lines)
+        assert max(together.values()) < 15
+        house.say(lines[1], "lobby", "and again")
+        for line in lines:
+            line.take()
+    for _ in range(2 * PERIOD_S):
+        house.tick()
+    for line in lines:
+        line.take()
+    for _ in range(PERIOD_S):
+        house.tick()
+    assert not any(told(line) for line in lines), "nothing changed"
+
+
+@pytest.mark.parametrize("step_s", [1, 0.7, 3.3, 29, 30, 31, 100])
+def test_of_every_change_everybody_is_told_within_a_period(house, step_s):
+    """However seldom and unevenly the clock ticks."""
+    draw = random.Random(step_s)
+    lines = [house.register(f"user{n}") for n in range(7)]
+    lobby, n = house.state.room("lobby"), 0
+    since = dict.fromkeys(lines)  # when something changed first that the line was not told
+    for line in lines:
+        line.take()
+    for _ in range(400):
+        if draw.random() < 0.1:
+            n += 1
+            house.ask(lines[0], m.Send(id=1, cid=f"c{n}", channel="lobby", text="hi"))
+            since = {line: house.now if at is None else at for line, at in since.items()}
+        for line in lines:
+            line.take()
+        house.tick(step_s)
+        for line in lines:
+            if heads := told(line):
+                assert heads == [{"#lobby": [lobby.epoch, house.router.head(lobby.id)]}]
+                since[line] = None
+            assert since[line] is None or house.now - since[line] < PERIOD_S + max(step_s, 1)
+
+
+def test_a_period_of_a_second_or_less_is_everybody_at_every_tick(house):
+    house.desk.settings = attrs.evolve(house.desk.settings, heads_s=0.5)
+    lines = [house.register(f"user{n}") for n in range(5)]
+    house.say(lines[0], "lobby", "hi")
+    for line in lines:
+        line.take()
+    house.tick()
+    assert [len(told(line)) for line in lines] == [1] * 5
+    house.tick()
+    assert [len(told(line)) for line in lines] == [0] * 5
+
+
+def test_a_private_conversation_is_told_to_each_by_the_others_name(house):
+    ann, bob, cid = house.register("ann"), house.register("bob"), house.register("cid")
+    house.ask(ann, m.Send(id=1, cid="c", to="bob", text="psst"))
+    for line in (ann, bob, cid):
+        line.take()
+    for _ in range(PERIOD_S):
+        house.tick()
+    (of_ann,), (of_bob,) = told(ann), told(bob)
+    assert list(of_ann) == ["@bob"]
+    assert list(of_bob) == ["@ann"]
+    assert of_ann["@bob"] == of_bob["@ann"]
+    assert told(cid) == []
+
+
+def test_who_lags_in_its_turn_is_told_when_it_has_caught_up(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    house.say(bob, "lobby", "hi")
+    ann.take()
+    ann.outbox.full = True
+    for _ in range(PERIOD_S):
+        house.tick()
+    ann.outbox.full = False
+    house.router.unlag(ann)
+    (heads,) = told(ann)
+    assert heads["#lobby"][1] == house.router.head(house.state.room("lobby").id)
