@@ -156,7 +156,11 @@ class Storage:
 
     url: str = key("sqlite:chat.db", "The database: sqlite:FILE, FILE being inside data_dir unless it begins with /.", check=_database)
     min_free_bytes: int = key(
-        256 * 2**20, "With less free space on the disk new messages are refused (storage_full) and reading goes on.", low=0, high=MAX_BYTES
+        256 * 2**20,
+        "With less free space on the disk nothing new is taken (storage_full): no messages, people, channels, reports. What is left is kept"
+        " for what a server needs to stay in order: logins, leaving, moderation and deleting go on, and reading.",
+        low=0,
+        high=MAX_BYTES,
     )
     busy_timeout_s: float = key(
         5.0, "How long to wait for a database that another program has locked, before those who wait are told so.", low=0.1, high=600

@@ -94,7 +94,7 @@ class Parts:
             )
         except builtin.PluginBroken as broken:
             raise StartRefused(" ".join(str(broken).split())) from broken
-        manager = Manager(settings(config), commands, clock, batches=committer.batches, load=load)
+        manager = Manager(settings(config), commands, clock, batches=committer.batches, load=load, low=lambda: committer.low)
         manager.desk.router = router
         guard = Guard(
             passwords=hasher,

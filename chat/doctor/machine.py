@@ -18,6 +18,7 @@ import chat
 from chat.background import holder
 from chat.config import Config
 from chat.doctor.finding import Finding, advice, fine, size, span, wrong
+from chat.store.sqlite_commit import ROOM_BYTES
 from chat.store.sqlite_files import SQLITE_MIN
 from chat.transport.door import SPARE_DESCRIPTORS, connection_cap
 
@@ -97,12 +98,15 @@ def disk(config: Config) -> Iterator[Finding]:
     found = os.statvfs(place)
     free, least = found.f_bavail * found.f_frsize, config.storage.min_free_bytes
     todo = f"make room on the disk of {place}, or lower storage.min_free_bytes ({size(least)})"
-    if free < least:
-        yield wrong("disk", f"{size(free)} are free: new messages are refused (storage_full)", todo)
+    if free < ROOM_BYTES:
+        yield wrong("disk", f"{size(free)} are free: nothing can be stored (storage_full)", f"make room on the disk of {place}")
+    elif free < least:
+        kept = "what is left is kept for logins, moderation and deleting"
+        yield wrong("disk", f"{size(free)} are free: new messages, people and channels are refused (storage_full); {kept}", todo)
     elif found.f_files and found.f_favail < INODES_MIN:
         yield wrong("disk", f"only {found.f_favail} more files can be made", f"delete files on the disk of {place}")
     elif free < 2 * least:
-        yield advice("disk", f"{size(free)} are free; below {size(least)} new messages are refused", todo)
+        yield advice("disk", f"{size(free)} are free; below {size(least)} new messages, people and channels are refused", todo)
     else:
         yield fine("disk", f"{size(free)} are free")
 

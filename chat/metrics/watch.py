@@ -1,7 +1,8 @@
 """What no counter tells: how late the loop runs, how much goes through in a second, and whether the store could be written.
 
 *Ready* is a daemon that would take and store a message now. It is not while it drains; while the store is out, or does not answer a look
-within `ANSWER_S`; while the disk is full. A commit that worked since the last look is proof enough, so that a busy store is not asked.
+within `ANSWER_S`; while the disk is full, or nearly: then sessions and what moderators do are stored, and messages are not. A commit that
+worked since the last look is proof enough otherwise, so that a busy store is not asked.
 The looks are `LOOK_S` apart: what goes wrong is told at most LOOK_S + ANSWER_S later.
 """
 
@@ -99,7 +100,7 @@ class Watch:
             committer = self.committer
             if committer.out:
                 problem = f"nothing can be stored: {committer.out}"
-            elif committer.commit_s.count == commits:
+            elif committer.commit_s.count == commits or committer.low:
                 problem = await self._look()
             else:
                 problem = ""
@@ -117,7 +118,7 @@ class Watch:
             try:
                 await self.committer.ask(_check)
             except CommitFailed as failed:
-                return "the disk is full" if failed.code == "storage_full" else f"nothing can be stored: {failed.message}"
+                return failed.message if failed.code == "storage_full" else f"nothing can be stored: {failed.message}"
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return "the store is closed"
             return ""

@@ -23,6 +23,7 @@ from chat.rooms.cids import FreshCids, Key
 from chat.rooms.conversations.questions import Questions
 from chat.rooms.moderation.refusals import Refusals, complete
 from chat.rooms.policy import RateLimits, Rates, take
+from chat.rooms.reserve import Reserve
 from chat.rooms.router import Router
 from chat.rooms.state import Account, State
 from chat.session import Session
@@ -62,6 +63,7 @@ class Desk:
         self.rates: Final = Rates(settings.rates)
         self.sessions: Final[dict[str, Session]] = {}
         self.refusals: Final = Refusals()
+        self.reserve: Final = Reserve()
         self.router: Router  # set by who builds both: they know each other
         self.inbox: trio.MemorySendChannel[tuple[it.Connection | None, list[Any]]]  # set by the manager
         self.start_task: Callable[[Session, Callable[[], Awaitable[None]]], None]  # set by the manager
@@ -96,8 +98,13 @@ class Desk:
                 self.add(fx.Action(refusal=error, reply=Reply(link, id)))
 
     def add(self, action: fx.Action) -> None:
-        """Apply the action's effects and keep it for the committer."""
+        """Apply the action's effects and keep it for the committer. On a disk that is nearly full it may be refused here."""
         action.generation = self.generation
+        if self.reserve.low and action.refusal is None:
+            refusal = self.reserve.refusal(action, self.state.accounts.get(action.account))
+            if refusal is not None:
+                self.refund(action)
+                action.refusal = refusal
         if action.refusal is None:
             if action.cid is not None:
                 self.fresh_cids.add((action.account, action.cid))

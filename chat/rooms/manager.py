@@ -42,7 +42,8 @@ HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **answers.HANDLER
 
 
 class Manager:
-    """*load* reads the snapshot from the store (*Raises* ChatError while it cannot); *batches* is the committer's channel."""
+    """*load* reads the snapshot from the store (*Raises* ChatError while it cannot); *batches* is the committer's channel; *low* says
+    whether the store's disk is nearly full."""
 
     def __init__(
         self,
@@ -52,10 +53,12 @@ class Manager:
         *,
         batches: trio.MemorySendChannel[list[fx.Action]],
         load: Callable[[], Awaitable[Loaded]],
+        low: Callable[[], bool] = lambda: False,
     ) -> None:
         self.desk: Final = Desk(settings, commands, clock, HANDLERS)
         self._batches = batches
         self._load = load
+        self._low = low
         self._failed = False
         self.inbox, self._inbox = trio.open_memory_channel[Envelope](INBOX)
         self.desk.inbox = self.inbox
@@ -132,6 +135,7 @@ class Manager:
 
     def _take(self, envelope: Envelope) -> None:
         link, items = envelope
+        self.desk.reserve.look(self._low())
         if link is not None:
             if not link.fenced:
                 self.desk.take(link, items)

@@ -152,6 +152,12 @@ class Page:
 class Writer(Protocol):
     """Synchronous; called from the committer's one writer thread only."""
 
+    @property
+    def low(self) -> bool:
+        """Whether the disk was nearly full at the last look, which each `commit` that stores something takes, and each `check`: then what
+        grows (`chat.rooms.reserve`) is refused. From any thread."""
+        ...
+
     def load(self) -> Snapshot:
         """*Raises* `CommitFailed`."""
         ...
@@ -161,7 +167,8 @@ class Writer(Protocol):
 
         An action that is refused or stores nothing needs no place on the disk: such a batch is answered while the store is
         full or locked. When an action that `changes_state` is dropped (a retry, a cid_conflict), the later ones of its generation
-        were decided on a state that never was: they are refused with storage_unavailable.
+        were decided on a state that never was: they are refused with storage_unavailable. So it is with one that grows while the
+        disk is nearly full: it alone is refused, with storage_full.
 
         *Raises* `CommitFailed`, with ``definite`` saying whether it is certain that nothing of it is or will be stored.
         """
@@ -178,7 +185,7 @@ class Writer(Protocol):
         ...
 
     def check(self) -> None:
-        """Whether something could be stored now; nothing is. *Raises* `CommitFailed`."""
+        """Whether a text could be stored now; nothing is. *Raises* `CommitFailed`, storage_full also on a disk that is nearly full."""
         ...
 
     def tidy(self, *, cids_before_ms: int, rows: int) -> bool:

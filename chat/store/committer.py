@@ -113,6 +113,11 @@ class Committer:
         """Why the store cannot be used, and is tried again and again; empty while it can."""
         return self._error.message if self._out else ""
 
+    @property
+    def low(self) -> bool:
+        """Whether the disk is nearly full, as of the writer's last look: what grows is refused, and all else is stored."""
+        return self._writer.low
+
     async def load(self) -> Snapshot:
         """All that is stored by the batches sent before. *Raises* CommitFailed, at once while the store is out."""
         return await self._ask(self._writer.load, vital=True)

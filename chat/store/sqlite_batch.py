@@ -42,6 +42,7 @@ from chat.rooms.effects import (
     RotateToken,
     SetReadMarker,
 )
+from chat.rooms.reserve import grows, nearly_full
 from chat.rooms.rules.effects import PutReport
 from chat.store import sqlite_audit, sqlite_effects
 from chat.store.base import KnownCid, changes_state, stores
@@ -73,11 +74,15 @@ class Head:
 
 
 class Batch:
-    """Lives as long as the transaction on *db*; texts are stamped *now_ms*, or their conversation's last time if that is later."""
+    """Lives as long as the transaction on *db*; texts are stamped *now_ms*, or their conversation's last time if that is later.
 
-    def __init__(self, db: sqlite3.Connection, now_ms: int) -> None:
+    *low*: the disk is nearly full, and what grows is refused.
+    """
+
+    def __init__(self, db: sqlite3.Connection, now_ms: int, *, low: bool = False) -> None:
         self._db = db
         self._now_ms = now_ms
+        self._low = low
         self._heads: dict[int, Head] = {}
         self._pairs: dict[tuple[int, int], int] = {}
         self._cids: dict[tuple[int, str], KnownCid] = {}
@@ -123,6 +128,10 @@ class Batch:
             return Outcome(action=action, error=action.refusal)
         if action.generation <= self._adrift and stores(action):
             return Outcome(action=action, error=ChatError("storage_unavailable", "not stored, please try again"))
+        if self._low and grows(action):
+            if changes_state(action):
+                self._adrift = max(self._adrift, action.generation)
+            return Outcome(action=action, error=nearly_full())
         return None
 
     def _store(self, action: Action, outcome: Outcome) -> None:

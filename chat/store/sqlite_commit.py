@@ -12,17 +12,22 @@ Theory of operation
 
 A batch that stores nothing (refusals, which look their cid up; lists of conversations) is only read: it is answered while the disk
 is full or another process holds the write lock.
+
+The disk is *low* with less than ``min_free_bytes`` free: then what grows is refused, action by action, and the rest of the batch is
+stored (`chat.rooms.reserve` says what is which, and why that rest cannot fill the disk). It is full with less than `ROOM_BYTES`.
 """
 
 import contextlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from chat.rooms.effects import Action, Outcome
+from chat.rooms.reserve import NEARLY_FULL, grows
 from chat.store import sqlite_read, sqlite_rules
 from chat.store.base import CommitFailed, Snapshot, stores
 from chat.store.sqlite_batch import Batch, Spoiled
@@ -34,7 +39,7 @@ from chat.store.sqlite_upkeep import erase_step, trim_step
 NO_CID: Final = ("", 0)  # before all of them, and after
 LAST_CID: Final = ("~", 0)
 SPACE_CHECK_S: Final = 0.1
-ROOM_BYTES: Final = 64 * 1024  # with less a batch of any size may fail, whatever min_free_bytes allows
+ROOM_BYTES: Final = 64 * 1024  # with less a batch of any size may fail, whatever it holds
 T = TypeVar("T")
 
 
@@ -47,10 +52,14 @@ class SqliteWriter:
         self._busy_timeout_s = busy_timeout_s
         self._now_ms = now_ms
         self._space_checked_s = float("-inf")
-        self._free_bytes = 0
+        self._free_bytes = sys.maxsize  # nobody has looked yet
         self._sick = False  # the connection saw an I/O error or worse: it is opened anew before its next use
         self._scanned = NO_CID  # how far tidy's pass over the cids is
         self._db = self._connect()
+
+    @property
+    def low(self) -> bool:
+        return self._free_bytes < self.min_free_bytes
 
     def load(self) -> Snapshot:
         return self._reading(lambda: sqlite_read.load(self._db))
@@ -59,7 +68,9 @@ class SqliteWriter:
         if not any(map(stores, actions)):
             return self._reading(lambda: self._batch().run(actions))
         self._check_space()
-        return self._writing(lambda: self._batch().run(actions))
+        only_refused = self.low and all(grows(action) or not stores(action) for action in actions)
+        transaction = self._reading if only_refused else self._writing
+        return transaction(lambda: self._batch().run(actions))
 
     def commit_one_by_one(self, actions: Sequence[Action]) -> list[Outcome]:
         self._check_space()
@@ -78,6 +89,8 @@ class SqliteWriter:
         self._check_space()
         if self._free_bytes < ROOM_BYTES:
             raise CommitFailed("storage_full", "the server's disk is full", definite=True)
+        if self.low:
+            raise CommitFailed("storage_full", NEARLY_FULL, definite=True)
         if not self.path.exists():
             raise CommitFailed("storage_unavailable", f"{self.path} is gone", definite=True)
         self._writing(lambda: self._db.execute("SELECT generation FROM meta").fetchone())
@@ -161,7 +174,7 @@ class SqliteWriter:
             self._sick = True
 
     def _batch(self) -> Batch:
-        return Batch(self._db, self._now_ms())
+        return Batch(self._db, self._now_ms(), low=self.low)
 
     def _empty_log(self) -> None:
         """What was erased stands in the log too, until that is written over. Who reads just now may keep a part of it there."""
@@ -186,7 +199,7 @@ class SqliteWriter:
             self._space_checked_s = now_s
             disk = os.statvfs(self.path.parent)
             self._free_bytes = disk.f_bavail * disk.f_frsize
-        if self._free_bytes < self.min_free_bytes:
+        if self._free_bytes < min(ROOM_BYTES, self.min_free_bytes):
             raise CommitFailed("storage_full", "the server's disk is full", definite=True)
 
     # ------------------------------------------------------------ housekeeping

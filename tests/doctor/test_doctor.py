@@ -186,9 +186,13 @@ def test_a_database_of_a_newer_chat(config):
     assert "database" in wrong_of(config)
 
 
-def test_a_disk_that_is_full(config):
+def test_a_disk_that_is_full(config, monkeypatch):
     full = attrs.evolve(config, storage=Storage(min_free_bytes=10**12 * 50))
-    assert "storage_full" in the(full, "disk", "wrong").text
+    text = the(full, "disk", "wrong").text
+    assert "storage_full" in text
+    assert "logins" in text
+    monkeypatch.setattr(machine, "ROOM_BYTES", 10**12 * 50)
+    assert "nothing can be stored" in the(full, "disk", "wrong").text
 
 
 def test_few_descriptors(config, monkeypatch):

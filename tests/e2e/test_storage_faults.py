@@ -6,7 +6,9 @@ and is there once.
 """
 
 import contextlib
+import json
 import os
+import re
 import resource
 import sqlite3
 import subprocess
@@ -14,7 +16,8 @@ import subprocess
 import pytest
 import trio
 
-from tests.e2e.guests import Guest, errors_in_log, serving
+from tests.e2e.guests import PASSWORD, Guest, errors_in_log, serving
+from tests.e2e.server import CHAT
 
 pytestmark = pytest.mark.xdist_group("e2e-storage")
 
@@ -192,6 +195,85 @@ async def test_a_full_disk_refuses_texts_and_nothing_else_until_there_is_room(sm
         await senders.send(5)
         assert not senders.refused
         await senders.check(reader)
+    assert errors_in_log(server) == []
+
+
+# ---------------------------------------------------------------- a disk that is nearly full
+
+
+@contextlib.asynccontextmanager
+async def owned(folder, settings=None):
+    """A server with its owner, and with bob, who is online."""
+    async with serving(folder, settings) as server:
+        invite = re.search(r"#[\w-]+/([0-9a-z-]+)", server.lines[0] + server.lines[1])[1]
+        owner = await Guest.connect(server)
+        await owner.hello()
+        owner.opened = await owner.ask("register", username="owner", password=PASSWORD, invite=invite)
+        async with owner, await Guest.register(server, "bob") as bob:
+            yield server, owner, bob
+
+
+async def keeps_order(server, owner_token, bob_token):
+    """On a nearly full disk people come and go, the one who fills it is banned, and nothing new is taken."""
+    async with await Guest.resume(server, owner_token) as owner, await Guest.resume(server, bob_token) as bob:
+        assert (owner.opened["type"], bob.opened["type"]) == ("resumed", "resumed")
+        with trio.fail_after(BACK_S):  # the first looks find out
+            while (answer := await bob.say("lobby", "flood"))["type"] == "ack":
+                pass
+        assert (answer["code"], "nearly full" in answer["message"]) == ("storage_full", True)
+        commands = [{"type": "command", "id": f"room{n}", "text": f"create-channel room{n}", "cid": f"room{n}"} for n in range(5)]
+        await bob.send(*commands)
+        async with await Guest.login(server, "bob") as phone:  # beside what is refused
+            assert phone.opened["type"] == "session", phone.opened
+            assert (await phone.ask("logout"))["type"] == "ok"
+        for each in commands:
+            answer = await bob.until(lambda m, each=each: m.get("id") == each["id"])
+            assert answer["code"] == "storage_full"
+        assert (await bob.ask("leave", channel="lobby"))["type"] == "ok"
+        assert (await bob.ask("join", channel="lobby"))["type"] == "ok"
+        async with await Guest.register(server, "cem") as newcomer:
+            assert newcomer.opened["code"] == "storage_full"
+        banned = await owner.ask("command", text="ban bob 7d floods the disk", cid="ban1")
+        assert banned["type"] == "result", banned
+        closing = await bob.until_type("closing")
+        assert closing["code"] == "unauthorized"
+        again = await owner.ask("command", text="ban bob 7d floods the disk", cid="ban1")
+        assert again["dup"] is True
+        audit = await owner.ask("command", text="audit")
+        assert "floods the disk" in audit["text"]
+
+
+async def test_a_server_on_a_nearly_full_disk_keeps_its_order(small_disk):
+    """It fills up while people are there, and is emptied again."""
+    room = 8 << 20
+    async with owned(small_disk, {"storage.min_free_bytes": str(room)}) as (server, owner, bob):
+        assert (await bob.say("lobby", "before"))["type"] == "ack"
+        ballast = fill(small_disk, leave=room // 2)
+        await keeps_order(server, owner.token, bob.token)
+        command = [*CHAT, "status", "--json", "--data-dir", str(server.data_dir)]
+        with trio.fail_after(BACK_S):  # its looks are half a second apart
+            while not (problems := json.loads((await trio.run_process(command, capture_stdout=True)).stdout)["problems"]):
+                pass
+        assert "nearly full" in problems[0]
+        ballast.unlink()
+        async with await Guest.login(server, "owner") as back:
+            with trio.fail_after(BACK_S):
+                while (answer := await back.say("lobby", "after"))["type"] == "error":
+                    pass
+                while (await back.ask("command", text="create-channel later"))["type"] == "error":
+                    pass
+            page = await back.ask("history", conv="#lobby", limit=500)
+            assert (page["messages"][-1]["text"], page["last_seq"]) == ("after", answer["seq"])
+    assert errors_in_log(server) == []
+
+
+async def test_a_server_that_starts_on_a_nearly_full_disk_lets_people_in(tmp_path):
+    async with owned(tmp_path) as (server, owner, bob):
+        tokens = owner.token, bob.token
+        assert await server.stop() == 0
+        server._settings = {**server._settings, "storage.min_free_bytes": str(10**12)}
+        await server.start()
+        await keeps_order(server, *tokens)
     assert errors_in_log(server) == []
 
 

@@ -11,9 +11,10 @@ import trio.testing
 
 from chat.metrics import server
 from chat.metrics.watch import ANSWER_S, DELAY_S, LOOK_S, Watch
+from chat.store import sqlite_commit
 from chat.store.committer import Committer
 from chat.store.sqlite import open_sqlite
-from tests.store.build import say, world
+from tests.store.build import ANN, do, say, session, world
 from tests.store.faults import Faults
 
 WITHIN_S = 2.0  # what is promised
@@ -73,10 +74,26 @@ def test_it_is_in_time():
     assert LOOK_S + ANSWER_S < WITHIN_S
 
 
-async def test_a_full_disk(house):
+async def test_a_full_disk(house, monkeypatch):
     await house.until()
     house.store.writer.min_free_bytes = 2**62
-    await house.until("the disk is full")
+    await house.until("disk is nearly full")
+    monkeypatch.setattr(sqlite_commit, "ROOM_BYTES", 2**62)
+    await house.until("disk is full")
+    monkeypatch.undo()
+    house.store.writer.min_free_bytes = 0
+    await house.until()
+
+
+async def test_a_commit_is_no_proof_that_texts_are_taken(house):
+    """On a disk that is nearly full sessions are stored, however many, and texts are not."""
+    house.store.writer.min_free_bytes = 2**62
+    await house.until("disk is nearly full")
+    for n in range(20):
+        await house.committer.batches.send([do(session(f"s{n}", ANN, b"%d" % n))])
+        await trio.sleep(LOOK_S / 5)
+        assert house.watch.problems()
+    assert house.committer.commit_s.count >= 20
     house.store.writer.min_free_bytes = 0
     await house.until()
 

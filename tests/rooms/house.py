@@ -160,7 +160,9 @@ class House:
             on_failure=lambda generation: self.manager.commit_failed(generation),
             refund=lambda action: self.desk.refund(action),
         )
-        self.manager = Manager(settings, commands, clock, batches=self.committer.batches, load=self._snapshot)
+        self.manager = Manager(
+            settings, commands, clock, batches=self.committer.batches, load=self._snapshot, low=lambda: self.committer.low
+        )
         self.desk = self.manager.desk
         hooks = Hooks(
             flush=self._flush,

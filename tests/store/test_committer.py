@@ -328,6 +328,31 @@ async def test_a_full_disk_and_its_end(house):
         assert seqs(await house.send(say("a", "c1"))) == [[1]]
 
 
+async def test_a_disk_that_is_nearly_full_fails_nobody_but_those_whose_texts_it_does_not_take(house):
+    writer = house.store.writer
+    async with running(house):
+        writer.min_free_bytes = 1 << 60
+        text = say("a", "c1")
+        assert seqs(await house.send(text, ban(), say("b", "c2"))) == ["storage_full", [], "storage_full"]
+        assert house.committer.low
+        assert house.refunded[0] is text
+        assert not house.failures
+        assert not house.committer.failures
+        assert seqs(await house.send(ban())) == [[]]
+
+
+async def test_a_decision_that_a_nearly_full_disk_does_not_take_fails_its_generation(house):
+    """Only what was on its way when the disk became so: from then on the desk decides nothing of the kind."""
+    writer = house.store.writer
+    async with running(house):
+        writer.min_free_bytes = 1 << 60
+        newcomer = do(account(55, "dan"), generation=2)
+        outcomes = await house.send(ban(generation=2), newcomer, ban(generation=2), ban(generation=3))
+        assert seqs(outcomes) == [[], "storage_full", "storage_unavailable", []]
+        await house.until(lambda: house.failures == [2])
+        assert seqs(await house.send(ban(generation=2), ban(generation=3))) == ["storage_unavailable", []]
+
+
 async def test_a_lock_is_waited_for_once_by_all_that_wait(house):
     locker = await trio.to_thread.run_sync(lambda: start(LOCKER, str(house.store.writer.path)))
     with locker:

@@ -10,10 +10,11 @@ import pytest
 
 from chat.rooms import effects as e
 from chat.rooms.effects import Append, Pair
+from chat.store import sqlite_commit
 from chat.store.base import CommitFailed
 from chat.store.sqlite_commit import SqliteWriter
 from chat.store.sqlite_files import prepare
-from tests.store.build import ANN, DEN, LOBBY, OWNER, do, member, refused, room, say, seqs, session, start, world
+from tests.store.build import ANN, BOB, CAT, DEN, LOBBY, OWNER, do, member, refused, room, say, seqs, session, start, world
 from tests.store.faults import Faults, error
 
 
@@ -252,17 +253,88 @@ def test_a_definite_failure_never_comes_back(writer, tmp_path):
 # ---------------------------------------------------------------- the disk
 
 
-def test_a_full_disk_is_seen_before_anything_is_written(writer):
+def test_a_full_disk_is_seen_before_anything_is_written(writer, monkeypatch):
+    monkeypatch.setattr(sqlite_commit, "ROOM_BYTES", 1 << 59)
     writer.min_free_bytes = 1 << 60
     faults = Faults(writer)
-    writer._space_checked_s = float("-inf")  # or it would be looked at only every 100 ms
     assert attempt(writer, [say("a", "c1")]) == (("storage_full", "definite"), None)
+    assert attempt(writer, [do(e.DropMember(room=LOBBY, account=BOB))]) == (("storage_full", "definite"), None)
+    with pytest.raises(CommitFailed, match="disk is full"):
+        writer.check()
     assert faults.log == []
     outcomes = writer.commit([refused("c1"), do(who=ANN, conversations=True)])
     assert seqs(outcomes) == ["rate_limited", []]
     assert len(outcomes[1].conversations) == 1
     writer.min_free_bytes = 0
     assert seqs(writer.commit([say("a", "c1")])) == [[1]]
+
+
+def test_on_a_disk_that_is_nearly_full_what_grows_is_refused_and_its_neighbours_are_stored(writer):
+    writer.commit([say("before", "c0")])
+    assert not writer.low
+    writer.min_free_bytes = 1 << 60
+    assert writer.low
+    left = Append(conv=LOBBY, kind="left", author=BOB, body={"user": BOB})
+    outcomes = writer.commit(
+        [
+            do(session("s", ANN, b"t"), conversations=True),
+            say("a", "c1"),
+            do(e.DropMember(room=LOBBY, account=BOB), left, cid="c2", digest=b"d", result=b"r"),
+            say("p", "c3", conv=Pair.of(ANN, CAT)),
+            say("before", "c0"),
+            refused("c4"),
+            do(session("s2", ANN, b"t2")),
+        ]
+    )
+    assert seqs(outcomes) == [[], "storage_full", [2], "storage_full", "dup", "rate_limited", []]
+    assert "nearly full" in outcomes[1].error.message
+    assert [row.session for row in writer.load().sessions] == ["s", "s2"]
+    with contextlib.closing(sqlite3.connect(writer.path)) as db:
+        assert db.execute("SELECT cid FROM cids ORDER BY cid").fetchall() == [("c0",), ("c2",)]
+        assert db.execute("SELECT count(*) FROM conversations WHERE kind = 'pair'").fetchone() == (0,)
+    writer.min_free_bytes = 0
+    assert seqs(writer.commit([say("a", "c1")])) == [[3]]
+
+
+@pytest.mark.parametrize("how", ["commit", "commit_one_by_one"])
+def test_what_rests_on_something_that_was_refused_is_refused_too(writer, how):
+    writer.min_free_bytes = 1 << 60
+    outcomes = getattr(writer, how)(
+        [
+            do(room(103, "new"), member(103, ANN), generation=1),
+            do(member(103, BOB), generation=1),
+            do(member(DEN, BOB), generation=2),
+        ]
+    )
+    assert seqs(outcomes) == ["storage_full", "storage_unavailable", []]
+    assert [row.room for row in writer.load().rooms] == [LOBBY, DEN]
+
+
+def test_texts_alone_are_refused_without_the_lock_for_writing(writer):
+    """Whoever floods a nearly full disk makes nobody wait."""
+    writer.commit([say("before")])
+    writer.min_free_bytes = 1 << 60
+    faults = Faults(writer)
+    assert seqs(writer.commit([say("a", "c1"), say("b")])) == ["storage_full", "storage_full"]
+    assert faults.count("BEGIN IMMEDIATE") == 0
+
+
+def test_a_disk_that_is_nearly_full_is_told_by_the_look(writer):
+    writer.min_free_bytes = 1 << 60
+    with pytest.raises(CommitFailed, match="nearly full") as failed:
+        writer.check()
+    assert failed.value.code == "storage_full"
+    assert writer.low
+
+
+def test_how_much_is_free_is_asked_once_for_a_group(writer, monkeypatch):
+    asked = []
+    statvfs = sqlite_commit.os.statvfs
+    monkeypatch.setattr(sqlite_commit.os, "statvfs", lambda path: asked.append(path) or statvfs(path))
+    writer._space_checked_s = float("-inf")
+    writer.commit([say(f"text {n}") for n in range(500)])
+    writer.commit([say("one more")])  # within SPACE_CHECK_S
+    assert len(asked) == 1
 
 
 def test_a_database_that_cannot_grow_says_storage_full_and_goes_on_when_it_can(writer):
