@@ -291,6 +291,47 @@ def test_after_kill_9_nothing_is_running_and_a_start_works(house):
     assert house.running().pid != pid
 
 
+def test_with_a_broken_configuration_it_is_still_looked_at_and_stopped(house):
+    file = house.folder / "some.toml"
+    file.write_text('data_dir = "data"\nname = "behaves"\n[[listen]]\naddress = "127.0.0.1:0"\n')
+
+    def chat(command, *more, **env):
+        program = [sys.executable, str(STAND_IN), command, "--config", str(file), *more]
+        return subprocess.run(program, cwd=house.folder, env={**house.env, **env}, capture_output=True, text=True, timeout=60)
+
+    assert chat("start").returncode == 0
+    pid = house.running().pid
+    sound = file.read_text()
+    file.write_text("nam = 1\n" + sound)
+    complaint = f"chat: {file}: nam: unknown key; the nearest known one is name"
+    warned = [complaint, f"chat: going on all the same, with the data folder {house.data}"]
+    for command, status, said in (
+        (("status",), 0, f"chat (pid {pid}) is running"),
+        (("status", "--json"), 0, '{"running": true'),
+        (("logs",), 0, ""),
+    ):
+        done = chat(*command)
+        assert (done.returncode, done.stderr.splitlines()) == (status, warned)
+        assert done.stdout.startswith(said)
+    for command in ("start", "serve", "restart", "reload"):
+        done = chat(command)
+        assert (done.returncode, done.stderr.splitlines()) == (1, [complaint])
+
+    file.write_text("nam = \n" + sound)
+    done = chat("stop")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"chat: {file}: not TOML: Invalid value (at line 1, column 7)",
+        "chat: so it is not known where the server's files are: say it with --data-dir FOLDER (chat start named it)",
+    ]
+    assert house.running().pid == pid
+    done = chat("status", CHAT_DATA_DIR=str(house.data))
+    assert done.stdout.startswith(f"chat (pid {pid}) is running")
+    done = chat("stop", "--data-dir", "data")
+    assert (done.returncode, done.stdout) == (0, f"chat (pid {pid}) has stopped\n")
+    assert done.stderr.splitlines()[-1] == f"chat: going on all the same, with the data folder {house.data}"
+
+
 def test_a_daemon_that_does_not_stop_is_told(house):
     house.chat("start", name="stubborn")
     pid = house.running().pid

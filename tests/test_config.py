@@ -242,6 +242,62 @@ def test_an_unknown_variable_that_looks_like_a_mistake(name, nearest):
     assert problems(None, {name: "1"}) == [f"{name}: unknown; the nearest known one is {nearest}"]
 
 
+def rescued(path, env=None, flags=None):
+    """What `rescue` makes of what `load` refuses."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, env or {}, flags)
+    return config.rescue(caught.value, path, env or {}, flags)
+
+
+def test_of_a_file_with_mistakes_elsewhere_the_files_of_the_server_are_known(file, tmp_path):
+    path = file('nam = "x"\ndata_dir = "house"\nlisten = 3\n[limits]\ndrain_s = 3\nsends_burst = "many"\n[log]\nfile = "chat.log"\n')
+    found = rescued(path)
+    assert found.data_dir == tmp_path / "house"
+    assert (found.limits.drain_s, found.log.file) == (3, tmp_path / "chat.log")
+    assert found.limits.sends_burst == Config().limits.sends_burst
+    assert rescued(path, {"CHAT_DATA_DIR": "/env", "CHAT_LIMITS__DRAIN_S": "4"}).data_dir == Path("/env")
+    assert rescued(path, {"CHAT_DATA_DIR": "/env", "CHAT_LIMITS__DRAIN_S": "4"}).limits.drain_s == 4
+    assert rescued(path, {"CHAT_DATA_DIR": "/env"}, {"data_dir": "/flag"}).data_dir == Path("/flag")
+
+
+def test_what_is_needed_and_wrong_itself_is_as_if_it_were_not_there(file, tmp_path):
+    path = file('data_dir = "house"\nlimits = 4\n[log]\nfile = 3\n')
+    found = rescued(path, {"CHAT_LIMITS__DRAIN_S": "long"})
+    assert (found.data_dir, found.limits, found.log) == (tmp_path / "house", Config().limits, Config().log)
+    assert rescued(path, {"CHAT_LOG__FILE": "/a.log", "CHAT_LIMITS__DRAIN_S": "5"}).limits.drain_s == 5
+    assert rescued(path).data_dir == tmp_path / "house"
+
+
+def test_who_never_said_where_has_the_usual_folder(file):
+    assert rescued(file("nam = 'x'")).data_dir == Config().data_dir
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nam = 'x'\ndata_dir = 3",
+        "data_dri = '/srv/chat'",
+        "datadir = '/srv/chat'",
+        "[log]\nlevel = 'info'\ndata_dir = '/srv/chat'",
+        "name = ",
+        None,
+    ],
+    ids=["of a wrong type", "misspelled", "written together", "in a table", "not TOML", "no file"],
+)
+def test_a_folder_is_not_guessed(file, tmp_path, text):
+    """Another server may run on the usual one."""
+    path = file(text) if text is not None else tmp_path / "none.toml"
+    assert rescued(path) is None
+    assert rescued(path, {"CHAT_DATA_DIR": "/env"}).data_dir == Path("/env")
+    assert rescued(path, flags={"data_dir": "/flag"}).data_dir == Path("/flag")
+
+
+def test_a_misspelled_variable_or_flag_is_not_passed_over(file):
+    assert rescued(None, {"CHAT_DATADIR": "/env"}) is None
+    assert rescued(None, flags={"data_di": "/flag"}) is None
+    assert rescued(file("data_dir = '/file'"), {"CHAT_DATADIR": "/env"}) is None
+
+
 def test_variables_of_others_are_left_alone():
     env = {"CHAT_PORT": "tcp://10.0.0.1:7667", "CHAT_SERVICE_HOST": "10.0.0.1", "CHAT_PORT_7667_TCP": "x"}
     assert config.load(None, {**env, "CHAT_CI": "1", "CHAT_CONFIG": "", "OTHER": "1"}) == Config()

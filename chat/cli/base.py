@@ -21,12 +21,12 @@ def fail(text: str, status: int = 1) -> "click.exceptions.Exit":
     return click.exceptions.Exit(status)
 
 
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of all that have to do with a server's configuration; the command gets a Loaded."""
+def server_options(command: Callable[..., Any], *, forgiving: bool = False) -> Callable[..., Any]:
+    """The options of all that have to do with a server's configuration; the command gets a Loaded. *forgiving*: see `found_server`."""
 
     @functools.wraps(command)
     def with_loaded(config: Path | None, data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...], **rest: Any) -> None:
-        from chat.config import ConfigError, read
+        from chat.config import ConfigError, Loaded, read, rescue
 
         flags: dict[str, Any] = {}
         for setting in settings:
@@ -46,7 +46,15 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
                 if (heir := Heir.of_environment()) is not None:
                     heir.refuse("; ".join(exc.problems))
-            raise fail(str(exc)) from None
+            told = fail(str(exc))
+            if not forgiving:
+                raise told from None
+            found = rescue(exc, config, os.environ, flags)
+            if found is None:
+                where = "so it is not known where the server's files are: say it with --data-dir FOLDER (chat start named it)"
+                raise fail(where) from None
+            click.echo(f"chat: going on all the same, with the data folder {found.data_dir}", err=True)
+            loaded = Loaded(config=found, file=None, sources={}, again=lambda: read(config, os.environ, flags))
         command(loaded, **rest)
 
     wrapped: Callable[..., Any] = with_loaded
@@ -58,6 +66,12 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         wrapped = option(wrapped)
     return wrapped
+
+
+def found_server(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`server_options` for commands that only have to find a server, to look at it or to stop it: mistakes in its configuration are told,
+    and the command goes on where they leave it known which data folder is meant. Who broke the file can still stop the server."""
+    return server_options(command, forgiving=True)
 
 
 def asked(ask: "Callable[[Config], Any]", config: "Config") -> Any:

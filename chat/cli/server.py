@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chat.cli.base import asked, fail, main, server_options
+from chat.cli.base import asked, fail, found_server, main, server_options
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -59,7 +59,7 @@ def _tell_ready(info: Any, *, stop: str) -> None:
 
 @main.command()
 @click.option("--now", is_flag=True, help="Wait for nobody: end within a second. What was acknowledged is stored.")
-@server_options
+@found_server
 def stop(loaded: "Loaded", now: bool) -> None:
     """Stop the server, and wait for its end. Everybody is answered and told when to come back."""
     from chat import background
@@ -115,7 +115,7 @@ def reload(loaded: "Loaded", as_json: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object, with every figure.")
-@server_options
+@found_server
 def status(loaded: "Loaded", as_json: bool) -> None:
     """Tell whether the server runs, where, and how it goes. Exit status 0: it runs, 3: it does not."""
     from chat import background
@@ -135,7 +135,7 @@ def status(loaded: "Loaded", as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is logged from now on, also when the file is rotated.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=20, show_default=True, help="How many lines of before.")
 @click.option("--json", "as_json", is_flag=True, help="The lines as they are in the file.")
-@server_options
+@found_server
 def logs(loaded: "Loaded", follow: bool, lines: int, as_json: bool) -> None:
     """Print the end of the log of the server in the background."""
     from chat import background

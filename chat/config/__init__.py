@@ -1,6 +1,6 @@
 """The configuration: what can be set (`sections`), how it is read (`load`), how it is explained (`manual`)."""
 
-from chat.config.load import Loaded, find_file, load, read
+from chat.config.load import Loaded, find_file, load, read, rescue
 from chat.config.sections import (
     Config,
     ConfigError,
@@ -28,5 +28,6 @@ __all__ = [
     "find_file",
     "load",
     "read",
+    "rescue",
     "split_address",
 ]

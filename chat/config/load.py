@@ -9,7 +9,7 @@ All mistakes are found in one go and told together, each with where it stands, i
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -24,6 +24,8 @@ from chat.config.sections import Config, ConfigError, Listen, default_data_dir, 
 ENV: Final = "CHAT_"
 TRUE: Final = ("true", "yes", "on", "1")
 FALSE: Final = ("false", "no", "off", "0")
+NEAREST: Final = "the nearest known one is"
+RESCUED: Final = ("data_dir", "log.file", "limits.drain_s")
 
 Source = Literal["default", "file", "env", "flag"]
 
@@ -113,6 +115,47 @@ def read(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | N
     return Loaded(config=config, file=file, sources=sources, again=lambda: read(path, env, flags, cwd=cwd))
 
 
+def rescue(
+    error: ConfigError, path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None, *, cwd: Path | None = None
+) -> Config | None:
+    """What can be had of a configuration for which `read` raised *error*, for who looks at a server or stops it: where its files are, and
+    how long it drains. All else has its default.
+
+    None: they may be anywhere. A folder is not guessed, since another server may run on the usual one: where the file cannot be read, or
+    something looks like a misspelled ``data_dir``, it has to be given in the environment or by a flag.
+    """
+    cwd = cwd or Path.cwd()
+    file = find_file(path, env)
+    given = {**_from_env(env, []), **_from_flags(flags or {}, [])}
+    raw: dict[str, Any] = {}
+    try:
+        raw = _parse(file, cwd) if file else {}
+        unsaid = any(problem.endswith((f"{NEAREST} data_dir", f"{NEAREST} {env_name('data_dir')}")) for problem in error.problems)
+    except ConfigError:
+        unsaid = True
+    if unsaid and "data_dir" not in given:
+        return None
+    folder = Path(cwd, file).parent if file else cwd
+    for wanted in (RESCUED, RESCUED[:1]):
+        try:
+            over = {at: _from_text(KEYS[at], at, value) for at, (_, value) in given.items() if at in wanted}
+            return _structure(_merged(_only(wanted, raw), over), folder, over, cwd)
+        except (ConfigError, ValueError):
+            continue
+    return None
+
+
+def _only(wanted: Sequence[str], raw: dict[str, Any]) -> dict[str, Any]:
+    """*raw* without all other keys."""
+    kept: dict[str, Any] = {}
+    for at in wanted:
+        section, dot, name = at.rpartition(".")
+        table = raw.get(section) if dot else raw
+        if isinstance(table, dict) and name in table:
+            (kept.setdefault(section, {}) if dot else kept)[name] = table[name]
+    return kept
+
+
 def _parse(file: Path, cwd: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(cwd, file).read_text("utf-8"))
@@ -151,7 +194,7 @@ def _from_env(env: Mapping[str, str], problems: list[str]) -> dict[str, tuple[st
             section, sep, _ = name.removeprefix(ENV).lower().partition("__")
             if near or (sep and section in SECTIONS):
                 nearest = env_name(_nearest(name.removeprefix(ENV).lower().replace("__", "."), ""))
-                problems.append(f"{name}: unknown; the nearest known one is {nearest}")
+                problems.append(f"{name}: unknown; {NEAREST} {nearest}")
     return found
 
 
@@ -161,7 +204,7 @@ def _from_flags(flags: Mapping[str, Any], problems: list[str]) -> dict[str, tupl
         if path in KEYS:
             found[path] = ("command line", value)
         else:
-            problems.append(f"command line: {path}: unknown key; the nearest known one is {_nearest(path, '')}")
+            problems.append(f"command line: {path}: unknown key; {NEAREST} {_nearest(path, '')}")
     return found
 
 
@@ -324,7 +367,7 @@ def _explain(exc: BaseException, _: Any) -> str:
     if isinstance(exc, ForbiddenExtraKeysError):
         section = next((name for name, cls in SECTIONS.items() if cls is exc.cl), "")
         return "\n".join(
-            f"{name}\tunknown key; the nearest known one is {_nearest(f'{section}.{name}'.removeprefix('.'), section)}"
+            f"{name}\tunknown key; {NEAREST} {_nearest(f'{section}.{name}'.removeprefix('.'), section)}"
             for name in sorted(exc.extra_fields)
         )
     return f"expected {exc}"
