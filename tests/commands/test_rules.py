@@ -4,7 +4,7 @@ import pytest
 
 from chat.protocol import messages as m
 from chat.rooms.state import State
-from tests.commands.test_families import refused, refused_later, told, told_later
+from tests.commands.families import refused, refused_later, told, told_later
 from tests.rooms.house import dump, of_type, open_house
 
 

@@ -8,7 +8,7 @@ from chat.protocol import messages as m
 from chat.rooms import items as it
 from chat.rooms.policy import RateLimits
 from chat.rooms.state import State
-from tests.commands.test_families import refused, told, told_later
+from tests.commands.families import refused, told, told_later
 from tests.rooms.house import Line, dump, of_type, open_house
 
 

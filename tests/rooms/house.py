@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from chat import accounts
 from chat.commands import builtin
 from chat.errors import ChatError
 from chat.protocol import codec, names
@@ -316,6 +317,18 @@ class House:
 def _answer(told, id):
     (answer,) = [message for message in told if message.get("id") == id]
     return answer
+
+
+def send(id, text, channel="lobby", cid=None):
+    return m.Send(id=id, cid=cid or f"cid{id}", channel=channel, text=text)
+
+
+def ids(told):
+    return [message["id"] for message in told if "id" in message]
+
+
+def resume(line, account, session, token):
+    return it.ResumeVerified(id=1, account=account, session=session, token_hash=accounts.token_hash(token))
 
 
 def of_type(messages, *types):

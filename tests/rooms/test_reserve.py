@@ -12,8 +12,7 @@ from chat.rooms import decisions, reserve
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.rules import effects as rx
-from tests.rooms.house import Line, dump, of_type, open_house
-from tests.rooms.test_manager import resume
+from tests.rooms.house import Line, dump, of_type, open_house, resume
 
 
 @pytest.fixture

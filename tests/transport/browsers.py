@@ -5,8 +5,11 @@ import functools
 import re
 
 import attrs
+import pytest
 
+from chat.errors import RemoteProtocolError
 from chat.transport import http
+from chat.transport.base import Dialect, framed
 from tests.transport.peers import TcpClient, open_server
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455 section 1.3
@@ -231,3 +234,25 @@ class WebClient(TcpClient):
 
     async def end(self):
         await self.stream.send_all(close())
+
+
+async def serve_echo(transport):
+    """As the connection does it: what is refused is answered, then the socket is closed."""
+    try:
+        while frames := await transport.receive():
+            for payload in frames:
+                if payload == b"raise":
+                    raise ValueError("on purpose")
+                if payload == b"bye":
+                    return await transport.aclose()
+                transport.outbox.put_always(framed(Dialect.WEB, payload))
+            transport.flush_nowait()
+    except RemoteProtocolError as error:
+        transport.outbox.put_always(framed(Dialect.WEB, error.code.encode()))
+        transport.outbox.seal()
+    await transport.aclose()
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def below(request):
+    return request.param
