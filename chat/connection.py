@@ -1,9 +1,9 @@
-"""One connection: a socket, its nursery, and the task that reads it. It knows no rooms; what it reads goes into the manager's inbox.
+"""One connection: a socket, and the task that reads it. It knows no rooms; what it reads goes into the manager's inbox.
 
 Theory of operation
 -------------------
-`Connection.run` is the reader and the owner of the nursery in which the transport's pump may start, so an idle connection is one task
-(the nursery is 1.4 KB of what it costs).
+`Connection.run` is the reader, so an idle connection is one task. It has no nursery, which would cost it 1.4 KB: the transport's pump runs
+beside the connections (`chat.transport.door`).
 Frames of one chunk are decoded in one go; the room requests among them reach the inbox as one envelope, and only work that waits
 (hashing a password, reading the store) is done here, in between: `chat.authentication` and `chat.catchup`.
 
@@ -18,7 +18,7 @@ In every case `Manager.gone` is told by a plain call, and the session is held fo
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -121,18 +121,16 @@ class Connection:
         bind(peer=self.host)
         services.links.add(self)
         try:
-            async with trio.open_nursery() as nursery:
-                self.transport.start_pump = nursery.start_soon
-                whole = False
-                with self._reading:
-                    whole = await self._read()
-                if (whole or services.stopping) and not self._ended:
-                    with trio.move_on_after(CLOSE_S):
-                        await self._settle()
-                    if services.stopping and not self._ended:
-                        self._say(m.Closing(code="shutting_down", retry_after=services.retry_after()))
-                await self.transport.aclose()
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            whole = False
+            with self._reading:
+                whole = await self._read()
+            if (whole or services.stopping) and not self._ended:
+                with trio.move_on_after(CLOSE_S):
+                    await self._settle()
+                if services.stopping and not self._ended:
+                    self._say(m.Closing(code="shutting_down", retry_after=services.retry_after()))
+            await self.transport.aclose()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the line broke, or was cut, while something was being sent: over
         finally:
             services.links.discard(self)
@@ -141,7 +139,7 @@ class Connection:
 
     async def _read(self) -> bool:
         """Read until the peer says nothing more. Returns whether it ended in order (False: the line is broken)."""
-        services, transport, outbox, receive = self.services, self.transport, self.outbox, self.protocol.receive
+        services, transport, outbox = self.services, self.transport, self.outbox
         while True:
             if outbox.lagging:
                 await outbox.wait_not_lagging()
@@ -159,7 +157,8 @@ class Connection:
             if self.fresh_token:
                 self.fresh_token = False
                 await self.ask(it.Resumed())
-            await self._handle(receive(frames))
+            await self._handle(self.protocol.receive(frames))
+            del frames  # or an idle connection would keep what it said last
             if self._ended:
                 return True
 
@@ -367,6 +366,6 @@ class Connection:
 IN_ROOMS: Final = frozenset({m.Send, m.Leave, m.Answer, m.Members, m.Commands})
 
 
-async def serve(services: Services, transport: Transport) -> None:
-    """The door's handler."""
-    await Connection(transport, services).run()
+def serve(services: Services, transport: Transport) -> Awaitable[None]:
+    """The door's handler. No coroutine of its own: each on the way down to the kernel costs an idle connection 200 bytes."""
+    return Connection(transport, services).run()

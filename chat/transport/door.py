@@ -41,6 +41,7 @@ ACCEPT_SLICE: Final = 64  # connections taken in one go before other tasks run
 REFUSALS: Final = 32  # told `busy` at a time; more are closed without a word
 CROWDED_S: Final = 2.0
 RETRY_AFTER_S: Final = 5
+TASK_NAME: Final = "chat connection"  # one for all: Trio would put one together for each, and keep it
 QUIET_S: Final = 60.0  # between two log lines about missing descriptors
 
 _METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ")
@@ -291,7 +292,7 @@ class _Door:
         self._open += 1
         self._unfinished += 1
         self._by_prefix[peer.prefix] += 1
-        self.connections.start_soon(self._connection, sock, peer, listener)
+        self.connections.start_soon(self._connection, sock, peer, listener, name=TASK_NAME)
 
     async def _refuse(self, sock: socket.socket) -> None:
         """Say `busy` to who speaks the native protocol in plain; to others silence is all that costs nothing."""
