@@ -97,7 +97,6 @@ async def resume(conn: "Connection", request: m.Resume) -> None:
         services.guard.bad_tokens += 1
         await conn.ask(it.TokenReused(account=row.account, session=row.session))
         raise ChatError("unauthorized", "this token was used before; the session was ended, log in again")
-    conn.cursors = request.cursors
     await _open(conn, it.ResumeVerified(id=request.id, account=row.account, session=row.session, token_hash=token_hash))
     if conn.refused == "unauthorized":  # the token went stale between the look-up and the commit
         await conn.ask(it.TokenReused(account=row.account, session=row.session))

@@ -130,8 +130,8 @@ async def sessions(conn: "Connection", request: m.Sessions) -> None:
 # ---------------------------------------------------------------- resume
 
 
-async def replay(conn: "Connection") -> None:
-    """Send what was missed since the cursors, then `resumed`; afterwards the connection is live. *Waits* for store and outbox.
+async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> None:
+    """Send what was missed since the *cursors*, then `resumed`; afterwards the connection is live. *Waits* for store and outbox.
 
     *If cancelled*, or if the store fails: the connection ends, the client has part of it, and resumes again from where it is.
     """
@@ -139,7 +139,7 @@ async def replay(conn: "Connection") -> None:
     token, conversations = conn.replaying
     router = conn.services.manager.desk.router
     names = {c.conv: router.conv_name(c.conv, conn.account) for c in conversations}
-    at = _start(conn, {names[c.conv]: c for c in conversations})
+    at = _start(conn, cursors, {names[c.conv]: c for c in conversations})
     try:
         for conv in at:
             first = await _visible_from(conn, conv)
@@ -174,10 +174,10 @@ async def replay(conn: "Connection") -> None:
     logins.show_questions(desk, conn)
 
 
-def _start(conn: "Connection", known: dict[str, fx.Conversation]) -> dict[int, int]:
+def _start(conn: "Connection", cursors: dict[str, tuple[str, int]], known: dict[str, fx.Conversation]) -> dict[int, int]:
     """Where to begin: conversation → next seq. Tells about those that cannot be replayed."""
     at: dict[int, int] = {}
-    for name, (epoch, next_seq) in conn.cursors.items():
+    for name, (epoch, next_seq) in cursors.items():
         c = known.get(name)
         if c is None:
             conn.put(conn.protocol.send(m.Removed(conv=name)))
@@ -188,7 +188,6 @@ def _start(conn: "Connection", known: dict[str, fx.Conversation]) -> dict[int, i
             at[c.conv] = c.last_seq + 1
         else:
             at[c.conv] = max(next_seq, 1)
-    conn.cursors = {}
     return at
 
 

@@ -78,7 +78,7 @@ class Connection:
     """See the module. Implements `chat.rooms.items.Connection`."""
 
     __slots__ = (
-        "__weakref__", "_commands_running", "_ended", "_quiet", "_reading", "_requests", "account", "client", "cursors", "fenced",
+        "__weakref__", "_commands_running", "_ended", "_quiet", "_reading", "_requests", "account", "client", "fenced",
         "frame", "fresh_token", "host", "opening", "outbox", "pinged", "protocol", "refused", "replaying", "services", "session",
         "since", "skipped", "transport",
     )  # fmt: skip
@@ -94,14 +94,13 @@ class Connection:
         self.client = ""
         self.host: Final = transport.peer.host
         self.fenced = False
-        self.skipped: Final[set[int]] = set()
+        self.skipped: frozenset[int] = frozenset()
         self.since: Final = services.now()
         self.pinged = False
         self.opening: trio.Event | None = None  # the answer to a register, login or resume is out
         self.refused: str | None = None  # and was an error, with this code
         self.replaying: tuple[str, list[fx.Conversation]] | None = None
         self.fresh_token = False  # the client has not spoken since `resumed`
-        self.cursors: dict[str, tuple[str, int]] = {}  # of the resume that is being answered
         self._reading = trio.CancelScope()
         self._ended = False
         self._commands_running = 0
@@ -251,7 +250,7 @@ class Connection:
             case m.Resume():
                 await authentication.resume(self, item)
                 if self.replaying is not None:
-                    await catchup.replay(self)
+                    await catchup.replay(self, item.cursors)
         if self.account:
             self.transport.frame_limit = self.services.limits.frame_bytes
             bind(account=self.account)

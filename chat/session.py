@@ -20,18 +20,18 @@ class Session:
     link: Connection | None
     gone_at: float | None = None
     _ended: bool = attrs.field(default=False, init=False)
-    _scopes: set[trio.CancelScope] = attrs.field(factory=set, init=False)
+    _scopes: list[trio.CancelScope] = attrs.field(factory=list, init=False)
 
     async def run(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run *task* in its name: it is cancelled when the session ends, at once if it has ended. Several may run side by side."""
         with trio.CancelScope() as scope:
-            self._scopes.add(scope)
+            self._scopes.append(scope)
             if self._ended:
                 scope.cancel()
             try:
                 await task()
             finally:
-                self._scopes.discard(scope)
+                self._scopes.remove(scope)
 
     def end(self) -> None:
         """Cancel what runs in its name, and whatever will."""

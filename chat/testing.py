@@ -173,7 +173,7 @@ class _Line:
         self.client = "test"
         self.host = "127.0.0.1"
         self.fenced = False
-        self.skipped: set[int] = set()
+        self.skipped: frozenset[int] = frozenset()
         self.calls: dict[int | str, Call] = {}
         self.questions: dict[str, Question] = {}
 

@@ -35,8 +35,8 @@ class Link(Protocol):
     def account(self) -> int: ...
     @property
     def session(self) -> str: ...
-    @property
-    def skipped(self) -> set[int]: ...
+
+    skipped: frozenset[int]  # conversations whose live notices its outbox refused
 
 
 class Reply(msgspec.Struct, eq=False):
@@ -70,11 +70,18 @@ class Online:
     """An account with a session that is online or within its resume window, and the conversations it is in.
 
     ``read``: the read markers that were moved since it came, conversation → seq. The others are in the store.
+    Tuples, for there are few of each in most: a set would take 216 bytes, if it were of one.
     """
 
-    links: set[Link] = attrs.Factory(set)
-    convs: set[int] = attrs.Factory(set)
+    links: tuple[Link, ...] = ()
+    convs: tuple[int, ...] = ()
     read: dict[int, int] = attrs.Factory(dict)
+
+    def enter(self, convs: Iterable[int]) -> None:
+        self.convs = tuple({*self.convs, *convs})
+
+    def leave(self, conv: int) -> None:
+        self.convs = tuple(other for other in self.convs if other != conv)
 
 
 @attrs.define(kw_only=True)

@@ -53,7 +53,7 @@ class Bulletins:
                 payload = encoded[key] = codec.encode(m.Heads(heads=audiences.heads(account, convs)))
             for link in online.links:
                 if not link.outbox.put(link.frame(payload)):
-                    link.skipped.update(convs)
+                    link.skipped |= {*convs}
         self._second = last
         if last // period != (first - 1) // period:
             self._forget_unchanged(last - period)

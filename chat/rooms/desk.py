@@ -222,7 +222,7 @@ class Desk:
 class _Nobody:
     """Stands in a reply for a connection, where the server itself asks."""
 
-    account, session, skipped = 0, "", set[int]()
+    account, session, skipped = 0, "", frozenset[int]()
     outbox: Any = None
 
     @staticmethod

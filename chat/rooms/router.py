@@ -205,8 +205,8 @@ class Router(Audiences):
         for account in {pair.low, pair.high}:
             online = self.online.get(account)
             if online is not None:
-                online.convs.add(item.conv)
-                audience.links |= online.links
+                online.enter((item.conv,))
+                audience.links.update(online.links)
         return audience
 
     def _send_out(self, audience: Audience) -> None:
@@ -231,7 +231,7 @@ class Router(Audiences):
                 parts = blobs[key] = joined([*map(link.frame, self._encode(audience, link.account))])
             for part in parts:
                 if not link.outbox.put(part):
-                    link.skipped.add(conv)
+                    link.skipped |= {conv}
                     break
         collected.clear()
         self._encoded.clear()
@@ -274,7 +274,7 @@ class Router(Audiences):
             if not conv:
                 outbox.put_always(data)
             elif not outbox.put(data):
-                link.skipped.add(conv)
+                link.skipped |= {conv}
 
     def _tell(self, place: int, link: Link, payload: bytes) -> None:
         """Something that is always taken, at its place."""
@@ -317,8 +317,8 @@ class Router(Audiences):
             return
         audience = self.by_conv[room]
         self._send_out(audience)
-        online.convs.add(room)
-        audience.links |= online.links
+        online.enter((room,))
+        audience.links.update(online.links)
         if not recorded:  # no notice will tell the account's other sessions: the head does
             payload = codec.encode(m.Heads(heads={audience.name: (audience.epoch, audience.head)}))
             for link in online.links:
@@ -330,8 +330,8 @@ class Router(Audiences):
         online = self.online.get(account)
         if online is None:
             return
-        online.convs.discard(audience.conv)
-        audience.links -= online.links
+        online.leave(audience.conv)
+        audience.links.difference_update(online.links)
         payload = codec.encode(m.Removed(conv=audience.name, reason=reason))
         for link in online.links:
             if link is not without:
@@ -344,7 +344,8 @@ class Router(Audiences):
         for link in audience.links:
             self._tell(place, link, payload)
         for online in self.online.values():
-            online.convs.discard(room)
+            if room in online.convs:
+                online.leave(room)
         del self.by_conv[room]
         self.bulletins.ended(room)
 
@@ -356,6 +357,7 @@ class Router(Audiences):
         if online is None:
             online = self.online[account] = Online()
             self.bulletins.presence(account, True)
+        conversations = list(conversations)
         for c in conversations:
             if c.conv not in self.by_conv:
                 assert c.peer is not None, "rooms are known from the start"
@@ -363,13 +365,13 @@ class Router(Audiences):
                 audience = self.by_conv[c.conv] = Audience(c.conv, c.epoch, c.last_seq, "", pair)
                 peer = self.online.get(c.peer)
                 if peer is not None:
-                    peer.convs.add(c.conv)
-                    audience.links |= peer.links
-            online.convs.add(c.conv)
+                    peer.enter((c.conv,))
+                    audience.links.update(peer.links)
+        online.enter(c.conv for c in conversations)
 
     def hold(self, account: int, rooms: Iterable[int]) -> None:
         """At the start: a session of the account was online when the server ended, and may come back within the resume window."""
-        self.online.setdefault(account, Online()).convs.update(rooms)
+        self.online.setdefault(account, Online()).enter(rooms)
 
     def attach(self, link: Link) -> None:
         """*link* is live from the heads on, in every conversation of its account. Its account was opened."""
@@ -378,14 +380,14 @@ class Router(Audiences):
             audience = self.by_conv[conv]
             self._send_out(audience)
             audience.links.add(link)
-        online.links.add(link)
+        online.links = (*online.links, link)
 
     def detach(self, link: Link) -> None:
         online = self.online.get(link.account)
         if online is not None:
             for conv in online.convs:
                 self.by_conv[conv].links.discard(link)
-            online.links.discard(link)
+            online.links = tuple(other for other in online.links if other is not link)
 
     def forget(self, account: int) -> None:
         """The account is offline: drop what is kept for it, and the private conversations that nobody else has open.
@@ -397,7 +399,7 @@ class Router(Audiences):
             return
         for conv in online.convs:
             audience = self.by_conv[conv]
-            audience.links -= online.links
+            audience.links.difference_update(online.links)
             if audience.pair is not None and not any(other in self.online for other in audience.pair):
                 del self.by_conv[conv]
                 self.bulletins.ended(conv)
@@ -411,7 +413,8 @@ class Router(Audiences):
         online = self.online.get(link.account)
         if online is None:
             return []
-        lacking = {conv: self.by_conv[conv] for conv in cursors if conv in online.convs and cursors[conv] <= self.by_conv[conv].head}
+        convs = {*online.convs}
+        lacking = {conv: self.by_conv[conv] for conv in cursors if conv in convs and cursors[conv] <= self.by_conv[conv].head}
         frames: list[bytes] = []
         for conv, audience in lacking.items():
             missing = audience.head + 1 - cursors[conv]
@@ -431,7 +434,7 @@ class Router(Audiences):
     def unlag(self, link: Link) -> None:
         """The outbox of a lagging connection is empty: tell where the conversations that it missed stand, and go on live."""
         missed = [conv for conv in link.skipped if self.is_in(link.account, conv)]  # of what it left meanwhile it is told nothing
-        link.skipped.clear()
+        link.skipped = frozenset()
         if missed:
             link.outbox.put_always(link.frame(codec.encode(m.Heads(heads=self.heads(link.account, missed)))))
 

@@ -146,7 +146,7 @@ def test_who_comes_back_to_the_server_is_not_in_a_channel_that_bans_them(house, 
     told(house, mod, "channel-ban bob")
     told(house, root, "ban bob")
     told(house, root, "unban bob")
-    assert house.account(house.log_in("bob")).rooms == set()
+    assert house.account(house.log_in("bob")).rooms == ()
 
 
 async def test_what_a_deleted_channel_had_does_not_come_back_with_its_name(house, mod, bob):

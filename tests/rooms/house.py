@@ -75,7 +75,7 @@ class Line:
         self.session = ""
         self.client = "test"
         self.host = host
-        self.skipped = set()
+        self.skipped = frozenset()
         self.fenced = False
         self.token = None
         self.replaying = None

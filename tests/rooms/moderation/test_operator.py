@@ -163,7 +163,7 @@ def test_of_who_is_forgotten_nothing_is_left_but_the_places(house, bob):
         assert trace not in left.replace("root was here", ""), trace
     assert bob.ended
     gone = house.state.accounts[account]
-    assert (gone.forgotten, gone.rooms, gone.name.startswith("deleted-")) == (True, set(), True)
+    assert (gone.forgotten, gone.rooms, gone.name.startswith("deleted-")) == (True, (), True)
     assert house.state.account("bob") is None
     house.register("bob")  # the name is free, and whoever takes it is somebody else
     (seqs,) = rows(house, "SELECT count(*), max(seq) FROM records JOIN conversations c ON c.id = conv WHERE c.name = 'lobby'")
