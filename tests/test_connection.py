@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from chat.protocol import messages as m
 from tests.rooms.house import open_house
 from tests.wire import open_lines
 
@@ -28,3 +29,62 @@ async def test_a_connection_is_one_task_and_keeps_nothing_of_what_was_said_last(
         assert sys.getrefcount(frame) == before
         (task,) = lines.nursery.child_tasks
         assert not task.child_nurseries
+
+
+async def busy(lines, house, how):
+    """A wire whose connection is reading: it waits for its peer, for an outbox that lags, or for the store. *Returns* its link too."""
+    wire = await lines.resume(house.ann.token, {})
+    await wire.hear("resumed")
+    (link,) = lines.services.links
+    await wire.ask({"type": "ping", "id": 7})
+    if how == "lags":
+        wire.stalled = True
+        while wire.outbox.put(b"x" * 9_999 + b"\n"):
+            pass
+        await wire.say({"type": "pong", "id": 0})
+    elif how == "is busy":
+        wire.stalled = True
+        wire.outbox.put_always(b"x" * 400_000)
+        lines.services.store.history = sleep_forever
+        await wire.say({"type": "history", "id": 8, "conv": "#lobby", "limit": 10}, {"type": "ping", "id": 9})
+    await trio.testing.wait_all_tasks_blocked()
+    wire.messages.clear()
+    return wire, link
+
+
+async def sleep_forever(*args, **kwargs):
+    await trio.sleep_forever()
+
+
+def let_go(wire):
+    wire.stalled = False
+    wire.outbox.drop()
+
+
+@pytest.mark.parametrize("how", ["waits", "lags", "is busy"])
+async def test_who_is_ended_is_told_whatever_it_was_doing(house, how):
+    house.manager.gone(house.ann)
+    async with open_lines(house) as lines:
+        wire, link = await busy(lines, house, how)
+        let_go(wire)
+        link.end(m.Closing(code="forbidden"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.aborted
+        assert [message["type"] for message in wire.messages] == ["closing"]
+        assert not lines.services.links
+        assert not lines.nursery.child_tasks
+
+
+@pytest.mark.parametrize("how", ["waits", "lags", "is busy"])
+async def test_the_end_of_the_daemon_is_not_held_up_by_what_a_connection_waits_for(house, how):
+    house.manager.gone(house.ann)
+    async with open_lines(house) as lines:
+        wire, link = await busy(lines, house, how)
+        let_go(wire)
+        lines.services.stopping = True
+        link.stop()
+        with trio.fail_after(5):
+            while not wire.aborted:  # a barrier goes through the pipeline, and its threads
+                await wire.hear_more()
+        assert [message.get("code") for message in wire.messages] == ["shutting_down"]
+        assert not lines.nursery.child_tasks

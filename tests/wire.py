@@ -40,6 +40,9 @@ class Wire:
         except trio.EndOfChannel:
             return []
 
+    def stop_receiving(self):
+        self._from_peer.close()
+
     def flush_nowait(self):
         while not self.stalled and (data := self.outbox.take()):
             *lines, self._rest = (self._rest + data).split(b"\n")
@@ -76,7 +79,11 @@ class Wire:
                     taken, self.messages = self.messages[: n + 1], self.messages[n + 1 :]
                     return taken
             assert not self.aborted, f"closed; waited for {types}, got {self.messages}"
-            await self._moved.wait()
+            await self.hear_more()
+
+    async def hear_more(self):
+        """Wait for a message, or the end."""
+        await self._moved.wait()
 
     async def ask(self, message):
         """A request, and all that came up to its answer."""

@@ -94,9 +94,12 @@ class Transport(Protocol):
         *Returns* [] when the peer has ended its side; what it had sent whole was returned before, an unfinished line is dropped.
         *Raises* `RemoteProtocolError` (``too_large``, fatal) for a longer frame, after the frames before it were returned;
         `trio.BrokenResourceError` when the peer is gone without an orderly end; `trio.ClosedResourceError` after, or because of,
-        `abort` and `aclose` on this side.
+        `abort`, `aclose` and `stop_receiving` on this side.
         *Waits* for the peer alone. *If cancelled* nothing is lost.
         """
+
+    def stop_receiving(self) -> None:
+        """Read nothing more: `receive` raises `trio.ClosedResourceError`, also in a task that waits there. All else goes on. Idempotent."""
 
     def flush_nowait(self) -> None:
         """Give the kernel what waits in the outbox, in one send; what it does not take is the pump's. Never raises."""

@@ -15,7 +15,7 @@ up to 4 MiB is free, and takes nothing while that is overrun by as much as 64 Ki
 and the length of the send queue is asked (SIOCOUTQ).
 
 Ends. ``_eof``: the peer ended its side in order. ``_broken``: a send failed; the outbox is gone, and what the peer sent before may
-still be read. ``_closing``: `aclose` began, no more reading. ``_closed``: the descriptor is gone.
+still be read. ``_deaf``: nothing more is read. ``_closing``: `aclose` began. ``_closed``: the descriptor is gone.
 """
 
 import contextlib
@@ -62,6 +62,7 @@ class SocketTransport:
     start_pump: Callable[[Callable[[], Any]], Any] | None = None
     _unsent: memoryview | None = None
     _pumping: bool = False
+    _deaf: bool = False
     _eof: bool = False
     _broken: bool = False
     _closing: bool = False
@@ -107,7 +108,7 @@ class SocketTransport:
 
         *Raises*, *Waits*, *If cancelled*: as `receive`.
         """
-        if self._received:
+        if self._received and not self._deaf:
             await checkpoint()  # first: were it cancelled afterwards, the bytes would be lost
             data, self._received = self._received, b""
             return data
@@ -121,10 +122,10 @@ class SocketTransport:
     async def _read(self) -> bytes:
         """From the kernel. Every await on the way down to it costs each idle connection 200 bytes, so there are few."""
         while True:
-            if self._closing:
+            if self._deaf:
                 raise trio.ClosedResourceError
             await wait_readable(self._sock)
-            if self._closing:
+            if self._deaf:
                 raise trio.ClosedResourceError
             try:
                 data = self._sock.recv(READ_BYTES)
@@ -139,6 +140,11 @@ class SocketTransport:
                 raise trio.BrokenResourceError("the peer is gone")
             self._eof = True
             return b""
+
+    def stop_receiving(self) -> None:
+        if not self._deaf:
+            self._deaf = True
+            notify_closing(self._sock)  # wakes a reader; a pump goes on
 
     # ------------------------------------------------------------ out
 
@@ -244,7 +250,7 @@ class SocketTransport:
             return
         self._closing = True
         self.outbox.seal()
-        notify_closing(self._sock)  # wakes a reader; a pump goes on
+        self.stop_receiving()
         try:
             with trio.move_on_after(LINGER_S if self.outbox.cut_code else self.outbox.limits.write_deadline_s) as in_time:
                 await self.drain()
@@ -275,7 +281,7 @@ class SocketTransport:
     def abort(self) -> None:
         if self._closed:
             return
-        self._closing = self._closed = True
+        self._closing = self._closed = self._deaf = True
         if self.outbox.pending_bytes:  # our kernel need not keep trying for a peer that does not read
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._forget()
@@ -354,7 +360,7 @@ class TlsTransport(SocketTransport):
         self._kernel.owner = self
 
     async def _read(self) -> bytes:
-        if self._closing:
+        if self._deaf:
             raise trio.ClosedResourceError
         data = await self._tls.receive_some()
         self._eof = not data

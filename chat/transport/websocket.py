@@ -231,6 +231,7 @@ class WebTransport:
     _code: int = NORMAL  # what our close frame says
     peer: Peer = attrs.field(init=False)
     outbox: Outbox = attrs.field(init=False)
+    stop_receiving: Callable[[], None] = attrs.field(init=False)
     flush_nowait: Callable[[], None] = attrs.field(init=False)
     drain: Callable[[], Awaitable[None]] = attrs.field(init=False)
     abort: Callable[[], None] = attrs.field(init=False)
@@ -238,6 +239,7 @@ class WebTransport:
     def __attrs_post_init__(self) -> None:
         lower = self._lower
         self.peer, self.outbox = lower.peer, lower.outbox
+        self.stop_receiving = lower.stop_receiving
         self.flush_nowait, self.drain, self.abort = lower.flush_nowait, lower.drain, lower.abort
 
     @property

@@ -194,6 +194,28 @@ async def test_the_end_wakes_the_reader(kind, end, autojump_clock):
             await transport.outbox.wait_not_lagging()
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_who_stops_receiving_may_still_speak_and_ends_in_order(kind, before):
+    async with open_pair(kind) as (transport, client, *_), trio.open_nursery() as nursery:
+
+        async def read():
+            with pytest.raises(trio.ClosedResourceError):
+                await transport.receive()
+
+        if before:
+            transport.stop_receiving()
+            await read()
+        else:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            transport.stop_receiving()
+        transport.stop_receiving()
+        transport.outbox.put_always(out(transport, b"the last word"))
+        nursery.start_soon(transport.aclose)
+        assert await client.rest() == b"the last word\n"
+        await read()
+
+
 async def test_who_waits_for_the_outbox_is_woken_by_the_end(kind):
     async with open_pair(kind, receive_buffer=4096, **SMALL) as (transport, _client, server, _):
         transport.outbox.put_always(out(transport, b"." * 300 * KiB))
