@@ -290,7 +290,7 @@ def _warm_up() -> None:
     from chat.admin import registry
     from chat.protocol import names
 
-    names.channel_name("warm")  # look-alikes: 9,619 of them
+    names.warm_up()  # look-alikes: 9,619 of them
     registry.load()
     entry_points(group="chat.commands")
     gc.collect()

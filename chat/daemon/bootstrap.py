@@ -41,6 +41,7 @@ async def bootstrap(config: Config, parts: Parts) -> bool:
 
     Returns whether this is the first start.
     """
+    names.warm_up()
     state, at_ms = parts.manager.desk.state, now_ms()
     first = not state.accounts and not state.rooms
     effects: list[fx.Effect] = []

@@ -121,6 +121,15 @@ def test_names_that_are_only_similar(one, other):
     assert user_name(one).skeleton != user_name(other).skeleton
 
 
+def test_after_the_warm_up_no_table_is_left_to_be_read():
+    names.look_alikes.cache_clear()
+    names._name.cache_clear()
+    names.warm_up()
+    read = names.look_alikes.cache_info().misses
+    user_name("ann")
+    assert (names.look_alikes.cache_info().misses, read) == (1, 1)
+
+
 def test_what_is_shown_is_what_was_written():
     assert user_name("McDuck").shown == "McDuck"
     assert user_name("Zoe\u0308").shown == "Zoë"
