@@ -20,18 +20,18 @@ class Session:
     link: Connection | None
     gone_at: float | None = None
     _ended: bool = attrs.field(default=False, init=False)
-    _scopes: list[trio.CancelScope] = attrs.field(factory=list, init=False)
+    _scopes: tuple[trio.CancelScope, ...] = attrs.field(default=(), init=False)
 
     async def run(self, task: Callable[[], Awaitable[None]]) -> None:
         """Run *task* in its name: it is cancelled when the session ends, at once if it has ended. Several may run side by side."""
         with trio.CancelScope() as scope:
-            self._scopes.append(scope)
+            self._scopes += (scope,)
             if self._ended:
                 scope.cancel()
             try:
                 await task()
             finally:
-                self._scopes.remove(scope)
+                self._scopes = tuple(other for other in self._scopes if other is not scope)
 
     def end(self) -> None:
         """Cancel what runs in its name, and whatever will."""

@@ -22,7 +22,7 @@ class LineFramer:
 
     limit: int = FRAME_BYTES_BEFORE_LOGIN
     error: RemoteProtocolError | None = attrs.field(default=None, init=False)
-    _rest: bytearray = attrs.field(factory=bytearray, init=False, repr=False)
+    _rest: bytearray | None = attrs.field(default=None, init=False, repr=False)  # of a frame that has begun
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The frames that *chunk* completes, without their ends, in order; empty ones too.
@@ -34,17 +34,18 @@ class LineFramer:
         """
         if self.error is not None:
             raise self.error
-        rest = self._rest
         frames = chunk.split(b"\n")
         tail = frames.pop()
-        if frames and rest:
-            frames[0] = bytes(rest) + frames[0]
-            rest.clear()
+        if frames and self._rest is not None:
+            frames[0] = bytes(self._rest) + frames[0]
+            self._rest = None
         if len(chunk) > self.limit or (frames and len(frames[0]) > self.limit):
             frames = self._up_to_the_limit(frames)
-        if self.error is None:
-            rest += tail
-            if len(rest) > self.limit:
+        if self.error is None and tail:
+            if self._rest is None:
+                self._rest = bytearray()
+            self._rest += tail
+            if len(self._rest) > self.limit:
                 self._fail()
         if self.error is not None and not frames:
             raise self.error
@@ -53,7 +54,7 @@ class LineFramer:
     @property
     def unfinished(self) -> bool:
         """Whether a frame has begun and not ended: at the end of the stream it is dropped, never executed."""
-        return bool(self._rest)
+        return self._rest is not None
 
     def _up_to_the_limit(self, frames: list[bytes]) -> list[bytes]:
         for index, frame in enumerate(frames):
@@ -63,5 +64,5 @@ class LineFramer:
         return frames
 
     def _fail(self) -> None:
-        self._rest.clear()
+        self._rest = None
         self.error = RemoteProtocolError("too_large", f"a frame must have at most {self.limit} bytes", fatal=True)

@@ -11,7 +11,7 @@ import attrs
 from chat.errors import ChatError
 from chat.rooms.effects import RoomRole, ServerRole
 from chat.rooms.moderation.why import refused
-from chat.rooms.rates import TokenBucket
+from chat.rooms.rates import Pace, TokenBucket
 from chat.rooms.state import Account, Room
 
 SERVER_LADDER: Final[tuple[ServerRole, ...]] = ("member", "admin", "owner")
@@ -151,31 +151,36 @@ class AccountRates:
 _BUCKETS: Final = tuple(f.name for f in attrs.fields(AccountRates))
 
 
+def _paces(li: RateLimits) -> dict[str, Pace]:
+    """Of each of the `AccountRates`."""
+    return {
+        "sends": Pace(li.sends_burst, li.sends_per_s),
+        "commands": Pace(li.commands_burst, li.commands_per_s),
+        "joins": Pace(max(1, li.joins_per_min), li.joins_per_min / 60),
+        "new_channels": Pace(max(1, li.new_channels_per_h), li.new_channels_per_h / 3600),
+        "retries": Pace(li.retries_per_s, li.retries_per_s),
+        "reports": Pace(max(1, li.reports_per_h), li.reports_per_h / 3600),
+    }
+
+
 class Rates:
     """The rates of every account that did something lately. ``now`` is monotonic seconds; `forget_full` bounds the memory."""
 
     def __init__(self, limits: RateLimits) -> None:
         self.limits = limits
+        self._paces = _paces(limits)
         self._accounts: dict[int, AccountRates] = {}
 
     def of(self, account: int) -> AccountRates:
         rates = self._accounts.get(account)
         if rates is None:
-            li = self.limits
-            rates = self._accounts[account] = AccountRates(
-                TokenBucket(li.sends_burst, li.sends_per_s),
-                TokenBucket(li.commands_burst, li.commands_per_s),
-                TokenBucket(max(1, li.joins_per_min), li.joins_per_min / 60),
-                TokenBucket(max(1, li.new_channels_per_h), li.new_channels_per_h / 3600),
-                TokenBucket(li.retries_per_s, li.retries_per_s),
-                TokenBucket(max(1, li.reports_per_h), li.reports_per_h / 3600),
-            )
+            rates = self._accounts[account] = AccountRates(**{what: TokenBucket(pace) for what, pace in self._paces.items()})
         return rates
 
     def adjust(self, limits: RateLimits) -> None:
         """Other limits, at once. Who had used up his tokens has all of the new ones: once, and rarely."""
         if limits != self.limits:
-            self.limits = limits
+            self.limits, self._paces = limits, _paces(limits)
             self._accounts.clear()
 
     def forget_full(self, now: float) -> None:

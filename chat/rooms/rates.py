@@ -9,26 +9,37 @@ from typing import Final
 
 EPSILON_S: Final = 1e-6  # who waited exactly as long as told is let in: monotonic clocks are floats of up to 1e7 seconds and more
 
+EVER: Final = float("-inf")  # one for all buckets that nobody has taken from
 
-class TokenBucket:
-    """*burst* tokens at once (≥ 1), then *per_second* (> 0) of them come back each second."""
 
-    __slots__ = ("_full_at", "_interval_s", "_span_s")
+class Pace:
+    """*burst* tokens at once (≥ 1), then *per_second* (> 0) of them come back each second. All accounts share it."""
+
+    __slots__ = ("interval_s", "span_s")
 
     def __init__(self, burst: float, per_second: float) -> None:
         if burst < 1 or not per_second > 0:
             raise ValueError(f"a bucket needs burst ≥ 1 and per_second > 0, not {burst!r} and {per_second!r}")
-        self._interval_s = 1.0 / per_second
-        self._span_s = burst * self._interval_s
-        self._full_at = float("-inf")
+        self.interval_s: Final = 1.0 / per_second
+        self.span_s: Final = burst * self.interval_s
+
+
+class TokenBucket:
+    """Full at first."""
+
+    __slots__ = ("_full_at", "_pace")
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._full_at = EVER
 
     def take(self, now: float) -> float:
         """Take a token. *now* is monotonic, in seconds.
 
         *Returns* 0.0; or, when there is none, the seconds to wait, and then nothing is taken.
         """
-        full_at = max(self._full_at, now) + self._interval_s
-        wait_s = full_at - now - self._span_s
+        full_at = max(self._full_at, now) + self._pace.interval_s
+        wait_s = full_at - now - self._pace.span_s
         if wait_s > EPSILON_S:
             return wait_s
         self._full_at = full_at
@@ -36,7 +47,7 @@ class TokenBucket:
 
     def give_back(self) -> None:
         """Undo a `take` that was granted: what it was for did not happen. There are never more tokens than *burst*."""
-        self._full_at -= self._interval_s
+        self._full_at -= self._pace.interval_s
 
     def is_full(self, now: float) -> bool:
         """Whether a new bucket would do the same, so that this one may be forgotten."""

@@ -60,7 +60,8 @@ class Peer:
                 prefix = str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
                 return cls(host=str(ip), port=port, prefix=prefix, loopback=ip.is_loopback)
             ip = ip.ipv4_mapped
-        return cls(host=str(ip), port=port, prefix=str(ip), loopback=ip.is_loopback)
+        host = str(ip)
+        return cls(host=host, port=port, prefix=host, loopback=ip.is_loopback)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
