@@ -125,21 +125,26 @@ class SocketTransport:
             if self._deaf:
                 raise trio.ClosedResourceError
             await wait_readable(self._sock)
-            if self._deaf:
-                raise trio.ClosedResourceError
-            try:
-                data = self._sock.recv(READ_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as exc:
-                raise trio.BrokenResourceError(str(exc)) from exc
-            if data:
-                self.last_received = trio.current_time()
+            if (data := self._recv()) is not None:
                 return data
-            if self._broken:  # after a reset that a send has met, recv sees a mere end
-                raise trio.BrokenResourceError("the peer is gone")
-            self._eof = True
-            return b""
+
+    def _recv(self) -> bytes | None:
+        """What the kernel has: b"" at the peer's end, None when there was nothing after all."""
+        if self._deaf:
+            raise trio.ClosedResourceError
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise trio.BrokenResourceError(str(exc)) from exc
+        if data:
+            self.last_received = trio.current_time()
+            return data
+        if self._broken:  # after a reset that a send has met, recv sees a mere end
+            raise trio.BrokenResourceError("the peer is gone")
+        self._eof = True
+        return b""
 
     def stop_receiving(self) -> None:
         if not self._deaf:
@@ -296,6 +301,24 @@ class TcpTransport(SocketTransport):
     """Frames as lines over plain TCP."""
 
     kind: ClassVar[str] = "tcp"
+
+    async def receive(self) -> list[bytes]:
+        """As above, but that it waits for the kernel itself: one await less on the way down."""
+        framer = self._framer
+        while True:
+            if framer.error is not None:
+                raise framer.error
+            if self._received or self._deaf:
+                chunk: bytes | None = await self.receive_some()
+            else:
+                await wait_readable(self._sock)
+                chunk = self._recv()
+            if chunk is None:
+                continue
+            if not chunk:
+                return []
+            if frames := framer.feed(chunk):
+                return frames
 
     def flush_nowait(self) -> None:
         outbox = self.outbox
