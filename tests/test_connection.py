@@ -1,13 +1,18 @@
 """What a connection keeps while nobody says anything. What it does is in `tests/test_catchup.py`, `tests/e2e` and elsewhere."""
 
+import json
 import sys
+import tracemalloc
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
+from chat import connection
 from chat.protocol import messages as m
 from tests.rooms.house import open_house
+from tests.transport.peers import open_server
 from tests.wire import open_lines
 
 
@@ -88,3 +93,36 @@ async def test_the_end_of_the_daemon_is_not_held_up_by_what_a_connection_waits_f
                 await wire.hear_more()
         assert [message.get("code") for message in wire.messages] == ["shutting_down"]
         assert not lines.nursery.child_tasks
+
+
+async def resumed(server, token):
+    """A socket with a session. It costs the process little itself."""
+    sock = trio.socket.socket()
+    await sock.connect(("127.0.0.1", server.port))
+    for message in {"type": "hello", "protocol": 1, "client": "test"}, {"type": "resume", "id": 1, "token": token, "cursors": {}}:
+        await sock.send(json.dumps(message).encode() + b"\n")
+    told = b""
+    while b'"resumed"' not in told:
+        told += await sock.recv(65536)
+    return sock
+
+
+async def test_an_idle_session_takes_little_memory(house):
+    """5.9 KB, a part of them the test's own socket: a nursery, a scope or a few sets more would show. The account is not counted."""
+    people = [house.register(f"person{n}") for n in range(60)]
+    for line in people:
+        house.manager.gone(line)
+    async with open_lines(house) as lines, open_server(partial(connection.serve, lines.services)) as server:
+        lines.services.flush = house.router.hooks.flush = server.flush.flush
+        socks = [await resumed(server, line.token) for line in people[:10]]  # what is made once, is made
+        await trio.testing.wait_all_tasks_blocked()
+        tracemalloc.start()
+        try:
+            socks += [await resumed(server, line.token) for line in people[10:]]
+            await trio.testing.wait_all_tasks_blocked()
+            taken, _most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken / 50 < 6_400
+        for sock in socks:
+            sock.close()

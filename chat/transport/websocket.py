@@ -231,16 +231,9 @@ class WebTransport:
     _code: int = NORMAL  # what our close frame says
     peer: Peer = attrs.field(init=False)
     outbox: Outbox = attrs.field(init=False)
-    stop_receiving: Callable[[], None] = attrs.field(init=False)
-    flush_nowait: Callable[[], None] = attrs.field(init=False)
-    drain: Callable[[], Awaitable[None]] = attrs.field(init=False)
-    abort: Callable[[], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        lower = self._lower
-        self.peer, self.outbox = lower.peer, lower.outbox
-        self.stop_receiving = lower.stop_receiving
-        self.flush_nowait, self.drain, self.abort = lower.flush_nowait, lower.drain, lower.abort
+        self.peer, self.outbox = self._lower.peer, self._lower.outbox
 
     @property
     def frame_limit(self) -> int:
@@ -294,6 +287,18 @@ class WebTransport:
             raise trio.BrokenResourceError("the peer ended the stream without a close frame")
         self._code = code
         raise RemoteProtocolError("bad_request", why or "this is no WebSocket", fatal=True)
+
+    def stop_receiving(self) -> None:
+        self._lower.stop_receiving()  # trio-websocket's reader ends, as if the line were broken
+
+    def flush_nowait(self) -> None:
+        self._lower.flush_nowait()
+
+    async def drain(self) -> None:
+        await self._lower.drain()
+
+    def abort(self) -> None:
+        self._lower.abort()
 
     async def aclose(self) -> None:
         if not self._wire.close_sent and not self._lower.closing:
