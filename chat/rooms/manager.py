@@ -36,7 +36,7 @@ Envelope = tuple[it.Connection | None, list[Any]]  # whose, and the items in the
 
 INBOX: Final = 256  # envelopes, one chunk of a socket each: enough for one batch of a busy server, so that nobody waits long for a turn
 MAX_ACTIONS: Final = 256  # decided in one go: some 5 ms; of 512 the whole costs the same (2 cores, pairs of runs in a flood)
-TIDY_S: Final = 30.0  # between two looks for counters that count nothing any more
+TIDY_S: Final = 30.0  # between two looks for counters of slow mode that count nothing any more
 
 HANDLERS: Final[dict[type[Any], Handler]] = {**texts.HANDLERS, **answers.HANDLERS, **membership.HANDLERS, **logins.HANDLERS}
 
@@ -204,9 +204,9 @@ class Manager:
         if seconds := int(now - self._heads_at):
             self._heads_at += seconds
             desk.router.bulletins.tell_heads(seconds, desk.settings.heads_s)
+        desk.rates.forget_full(now)
         if now - self._tidied_at >= TIDY_S:
             self._tidied_at = now
-            desk.rates.forget_full(now)
             for room in state.rooms.values():
                 if room.rules is not None:
                     room.rules.forget(now)

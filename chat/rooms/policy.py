@@ -149,6 +149,7 @@ class AccountRates:
 
 
 _BUCKETS: Final = tuple(f.name for f in attrs.fields(AccountRates))
+LOOKED_AT: Final = 500  # accounts at a time: 2 ms at most
 
 
 def _paces(li: RateLimits) -> dict[str, Pace]:
@@ -170,6 +171,7 @@ class Rates:
         self.limits = limits
         self._paces = _paces(limits)
         self._accounts: dict[int, AccountRates] = {}
+        self._to_look_at: list[int] = []
 
     def of(self, account: int) -> AccountRates:
         rates = self._accounts.get(account)
@@ -183,10 +185,16 @@ class Rates:
             self.limits, self._paces = limits, _paces(limits)
             self._accounts.clear()
 
-    def forget_full(self, now: float) -> None:
-        """Drop what a new bucket would do as well. Now and then; linear in the accounts that did something since the last time."""
-        for account in [a for a, r in self._accounts.items() if all(getattr(r, f).is_full(now) for f in _BUCKETS)]:
-            del self._accounts[account]
+    def forget_full(self, now: float, most: int = LOOKED_AT) -> None:
+        """Look at *most* of the accounts that did something, and drop what a new bucket would do as well. Each call goes on where the last
+        one ended, and round again: call it once a second."""
+        if not self._to_look_at:
+            self._to_look_at = list(self._accounts)
+        for account in self._to_look_at[-most:]:
+            rates = self._accounts.get(account)
+            if rates is not None and all(getattr(rates, bucket).is_full(now) for bucket in _BUCKETS):
+                del self._accounts[account]
+        del self._to_look_at[-most:]
 
 
 def take(bucket: TokenBucket, now: float, what: str) -> None:

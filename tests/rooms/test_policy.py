@@ -94,6 +94,27 @@ def test_rates_are_an_accounts_own_and_those_of_who_rests_are_forgotten():
     assert not rates._accounts
 
 
+def test_a_look_at_the_rates_is_short_and_goes_round():
+    rates = Rates(RateLimits(sends_burst=1, sends_per_s=1))
+    for account in range(10):
+        take(rates.of(account).sends, 0.0 if account % 2 else 5.0, "messages")
+    for left in (8, 7, 5, 5):  # of the latest three, two had a second to fill; of the next, one …
+        rates.forget_full(5.5, most=3)
+        assert len(rates._accounts) == left
+    assert set(rates._accounts) == {0, 2, 4, 6, 8}
+    for account in (20, 21):  # they are looked at in the next round
+        take(rates.of(account).sends, 5.5, "messages")
+    for _ in range(3):
+        rates.forget_full(9.0, most=3)
+    assert not rates._accounts
+    for account in range(4):
+        take(rates.of(account).sends, 9.0, "messages")
+    rates.forget_full(9.0, most=3)
+    rates.adjust(RateLimits(sends_burst=2))  # in the middle of a round
+    rates.forget_full(9.0, most=3)
+    assert not rates._accounts
+
+
 def test_a_rate_below_one_an_hour_still_lets_the_first_through():
     rates = Rates(RateLimits(joins_per_min=0.5, new_channels_per_h=0.1))
     take(rates.of(1).joins, 0.0, "joins")
