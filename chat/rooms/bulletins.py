@@ -37,23 +37,24 @@ class Bulletins:
         """The heads of the conversations that changed since the last time: they reveal a lost tail. Each account is told once in *every_s*;
         a call is the turn of some, since 19,000 at once would hold everybody up for 25 ms. *seconds*: since the last call.
         """
-        audiences, changed = self._audiences, self._changed
+        audiences = self._audiences
         period, first, last = max(1, round(every_s)), self._second + 1, self._second + seconds
         turns = {second % period for second in range(max(first, last - period + 1), last + 1)}
         since = first - period  # what changed before, these accounts were told
-        encoded: dict[tuple[int, tuple[int, ...]], bytes] = {}
-        for account in [account for account in audiences.online if account % period in turns] if changed else ():
+        fresh = {conv for conv, second in self._changed.items() if second >= since}
+        private = {conv for conv in fresh if audiences.by_conv[conv].pair is not None}
+        encoded: dict[tuple[int, frozenset[int]], bytes] = {}
+        for account in [account for account in audiences.online if account % period in turns] if fresh else ():
             online = audiences.online[account]
-            convs = tuple(conv for conv in online.convs if changed.get(conv, since - 1) >= since)
+            convs = frozenset(fresh.intersection(online.convs))
             if not convs:
                 continue
-            private = any(audiences.by_conv[conv].pair is not None for conv in convs)
-            payload = encoded.get(key := (account if private else 0, convs))
+            payload = encoded.get(key := (0 if private.isdisjoint(convs) else account, convs))
             if payload is None:
                 payload = encoded[key] = codec.encode(m.Heads(heads=audiences.heads(account, convs)))
             for link in online.links:
                 if not link.outbox.put(link.frame(payload)):
-                    link.skipped |= {*convs}
+                    link.skipped |= convs
         self._second = last
         if last // period != (first - 1) // period:
             self._forget_unchanged(last - period)
