@@ -162,7 +162,11 @@ class Connection:
         """Await what waits for others than the peer, until it is done or `_stop_reading` is called. (One scope around all of `_read` would
         cost an idle connection 0.7 KB.)"""
         with trio.CancelScope() as self._working:
-            await what
+            try:
+                await what
+            except trio.ClosedResourceError:  # it waited for the outbox, which `end` and a cut seal: the last word is in there
+                if not self._stopped:
+                    raise
         self._working = None
 
     def _stop_reading(self) -> None:

@@ -95,6 +95,36 @@ async def test_the_end_of_the_daemon_is_not_held_up_by_what_a_connection_waits_f
         assert not lines.nursery.child_tasks
 
 
+@pytest.mark.parametrize("how", ["ended", "cut"])
+async def test_who_waits_for_its_outbox_is_told_when_it_is_ended(house, how):
+    """A page of history waits until the peer has taken what is there already."""
+    house.manager.gone(house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(house.ann.token, {})
+        await wire.hear("resumed")
+        (link,) = lines.services.links
+        await wire.ask({"type": "ping", "id": 7})
+        wire.outbox.cut_frame = b'{"type":"closing","code":"slow_consumer"}\n'
+        wire.stalled = True
+        wire.outbox.put_always(b'"' + b"x" * 400_000 + b'"\n')
+        await wire.say({"type": "history", "id": 8, "conv": "#lobby", "limit": 10})
+        asked = trio.current_time()
+        while wire.outbox._moved is None:  # the store is asked in a thread
+            assert trio.current_time() < asked + 5
+            await trio.sleep(0.01)
+        wire.messages.clear()
+        if how == "ended":
+            link.end(m.Closing(code="unauthorized"))
+        else:
+            wire.outbox.cut("slow_consumer")
+        wire.stalled = False  # the peer reads on
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.aborted
+        assert wire.messages
+        assert wire.messages[-1]["type"] == "closing"
+        assert not lines.nursery.child_tasks
+
+
 async def resumed(server, token):
     """A socket with a session. It costs the process little itself."""
     sock = trio.socket.socket()
