@@ -203,8 +203,8 @@ class SocketTransport:
         """Send ``_unsent`` as the kernel takes it; cut the peer at the write deadline."""
         outbox, window_s = self.outbox, self.outbox.limits.write_deadline_s
         window_end = trio.current_time() + window_s
-        sent, queued = 0, self._kernel_queue()
         try:
+            sent, queued = 0, self._kernel_queue()
             while self._unsent is not None:
                 with trio.move_on_at(window_end):
                     try:
@@ -225,6 +225,9 @@ class SocketTransport:
                     outbox.cut("slow_consumer")
                 window_end += window_s
                 sent, queued = 0, still
+        except Exception:  # a bug: nobody else would send what is left here
+            self.abort()
+            raise
         finally:
             self._pumping = False
             outbox.wake()  # a `drain` goes on in its stead when the pump was cancelled

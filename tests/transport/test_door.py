@@ -17,6 +17,8 @@ import trio.testing
 
 from chat.transport import certificates, door
 from chat.transport.door import DoorSettings, Spoken, spoken
+from chat.transport.outbox import OutboxLimits
+from chat.transport.stream import TcpTransport
 from tests.transport.peers import descriptors, open_holding, open_server
 
 
@@ -333,6 +335,33 @@ async def test_a_handler_that_raises_ends_its_connection_and_is_logged(error):
     failures = [entry for entry in logs if entry["event"] == "connection_failed"]
     assert len(failures) == 1
     assert len(failures[0]["error_id"]) >= 8
+
+
+async def test_a_pump_that_raises_ends_its_connection_and_is_logged(monkeypatch):
+    """Nobody else would send what it has left, and the peer would wait for ever."""
+
+    def fail(transport):
+        raise ValueError("in the pump")
+
+    monkeypatch.setattr(TcpTransport, "_kernel_queue", fail)
+    ended = trio.Event()
+
+    async def handler(transport):
+        await transport.receive()
+        while transport._unsent is None:
+            transport.outbox.put_always(b"x" * 100_000)
+            transport.flush_nowait()
+        with pytest.raises(trio.ClosedResourceError):
+            await transport.receive()
+        ended.set()
+
+    settings = DoorSettings(outbox=OutboxLimits(hard_bytes=2**26))
+    with structlog.testing.capture_logs() as logged:
+        async with open_server(handler, settings=settings) as server, await server.connect(receive_buffer=4096) as client:
+            await client.send(b'"a":1}\n')
+            with trio.fail_after(5):
+                await ended.wait()
+    assert [entry["event"] for entry in logged] == ["pump_failed"]
 
 
 async def test_an_error_while_the_daemon_stops_does_not_hide_the_stop():
