@@ -320,9 +320,9 @@ class Connection:
         cid = error.cid if isinstance(error, RemoteProtocolError) else getattr(item, "cid", None)
         self.tell(m.Error(id=id, cid=cid, code=error.code, message=error.message, retry_after=error.retry_after))
 
-    def opened(self, message: m.SessionOpened) -> bytes:
+    def opened(self, message: m.SessionOpened) -> bytes | None:
         self._opening_answered()
-        return self.protocol.send(message)
+        return None if self.protocol.closed else self.protocol.send(message)
 
     def login_failed(self, error: ChatError) -> None:
         self.account, self.session = 0, ""
@@ -380,7 +380,7 @@ class Connection:
         while self._commands_running:
             self._quiet = trio.Event()
             await self._quiet.wait()
-        if self.account and not self.fenced:
+        if (self.account or self.opening is not None) and not self.fenced:
             reached = trio.Event()
             await self.ask(it.Barrier(reached=reached.set))
             await reached.wait()

@@ -2,8 +2,10 @@
 
 import json
 import sys
+import threading
 import tracemalloc
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -123,6 +125,57 @@ async def test_who_waits_for_its_outbox_is_told_when_it_is_ended(house, how):
         assert wire.messages
         assert wire.messages[-1]["type"] == "closing"
         assert not lines.nursery.child_tasks
+
+
+async def yes(*args):
+    return True
+
+
+ANYBODY = SimpleNamespace(logins=SimpleNamespace(check=yes), passwords=SimpleNamespace(needs_rehash=lambda password_hash: False))
+
+
+@pytest.mark.parametrize(("how", "told"), [("ended", ["welcome", "closing"]), ("stopped", ["welcome", "session", "closing"])])
+async def test_a_login_that_is_stored_behind_the_end_of_its_connection(house, monkeypatch, how, told):
+    """The time to log in is over, or the daemon drains, while the session is being committed."""
+    house.manager.gone(house.ann)
+    begun, go_on, over = threading.Event(), threading.Event(), trio.Event()
+    commit = house.writer.commit
+
+    def slowly(actions):
+        begun.set()
+        assert go_on.wait(5)
+        return commit(actions)
+
+    async def linger():
+        await wire.drain()
+        await over.wait()
+        wire.abort()
+
+    async with open_lines(house) as lines:
+        lines.services.guard = ANYBODY
+        wire = lines.wire()
+        wire.aclose = linger  # its peer does not close
+        await wire.say({"type": "hello", "protocol": 1, "client": "test"})
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(house.writer, "commit", slowly)
+        await wire.say({"type": "login", "id": 1, "username": "ann", "password": "password"})
+        assert await trio.to_thread.run_sync(begun.wait, 5)
+        (link,) = lines.services.links
+        if how == "ended":
+            link.end(m.Closing(code="timeout"))
+        else:
+            lines.services.stopping = True
+            link.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+        await house.settle()
+        await trio.testing.wait_all_tasks_blocked()
+        over.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [message["type"] for message in wire.messages] == told
+        session = house.desk.sessions[link.session]
+        assert session.link is None
+        assert session.gone_at is not None
 
 
 async def resumed(server, token):

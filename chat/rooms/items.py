@@ -42,8 +42,8 @@ class Connection(Link, Protocol):
         """Put a message into its outbox, and see that it goes out."""
         ...
 
-    def opened(self, message: Any) -> bytes:
-        """It has a session now. Returns the encoded *message* (`session`)."""
+    def opened(self, message: Any) -> bytes | None:
+        """It has a session now. Returns the encoded *message* (`session`); None where it has said its last word meanwhile."""
         ...
 
     def login_failed(self, error: ChatError) -> None: ...
