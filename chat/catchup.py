@@ -144,7 +144,7 @@ async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> Non
         for conv in at:
             first = await _visible_from(conn, conv)
             if at[conv] < first:  # the history says that this is hidden
-                conn.put(conn.protocol.send(m.Gap(conv=names[conv], after=at[conv] - 1, before=first)))
+                conn.tell(m.Gap(conv=names[conv], after=at[conv] - 1, before=first))
                 at[conv] = first
         while behind := router.finish_replay(conn, at):
             for conv in behind:
@@ -156,7 +156,7 @@ async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> Non
     account = desk.state.accounts[conn.account]
     for conv in at:  # what it left, or was deleted, while it was replayed
         if not router.is_in(conn.account, conv):
-            conn.put(conn.protocol.send(m.Removed(conv=names[conv])))
+            conn.tell(m.Removed(conv=names[conv]))
     conn.replaying = None
     conn.fresh_token = True
     conn.tell(
@@ -180,11 +180,11 @@ def _start(conn: "Connection", cursors: dict[str, tuple[str, int]], known: dict[
     for name, (epoch, next_seq) in cursors.items():
         c = known.get(name)
         if c is None:
-            conn.put(conn.protocol.send(m.Removed(conv=name)))
+            conn.tell(m.Removed(conv=name))
         elif epoch != c.epoch or next_seq > c.last_seq + 1:
-            conn.put(conn.protocol.send(m.HistoryReset(conv=name, epoch=c.epoch, last_seq=c.last_seq)))
+            conn.tell(m.HistoryReset(conv=name, epoch=c.epoch, last_seq=c.last_seq))
         elif c.last_seq + 1 - max(next_seq, 1) > REPLAY_ROWS:
-            conn.put(conn.protocol.send(m.Gap(conv=name, after=max(next_seq, 1) - 1, before=c.last_seq + 1)))
+            conn.tell(m.Gap(conv=name, after=max(next_seq, 1) - 1, before=c.last_seq + 1))
             at[c.conv] = c.last_seq + 1
         else:
             at[c.conv] = max(next_seq, 1)

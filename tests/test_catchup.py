@@ -2,10 +2,12 @@
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat import catchup
+from chat.connection import Connection
 from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
@@ -213,6 +215,50 @@ async def test_a_channel_that_goes_while_it_is_replayed(house, monkeypatch, how)
         assert [message["conv"] for message in of_type(told, "removed")] == ["#den"]
         assert list(told[-1]["heads"]) == ["#lobby"]
         assert [channel["channel"] for channel in told[-1]["channels"]] == ["lobby"]
+
+
+async def test_who_is_ended_while_it_is_brought_up_to_date_is_told_and_no_error(house, monkeypatch):
+    """It waits for the store just then, and a thread cannot be cancelled: replay goes on for a moment."""
+    room(house, 5, "den", house.bob, house.ann)
+    say(house, house.bob, "x", "den")
+    token = gone(house, house.ann)
+    house.router.by_conv[5].ring = None
+    async with open_lines(house) as lines:
+
+        async def meanwhile():
+            (link,) = lines.services.links
+            house.desk.add(fx.Action(effects=(fx.DropMember(room=5, account=house.ann.account),)))
+            link.outbox.carrier.stalled = True
+            link.end(m.Closing(code="unauthorized"))
+            with trio.CancelScope(shield=True):
+                await house.settle()
+            link.outbox.carrier.stalled = False
+
+        Between(monkeypatch, meanwhile)
+        wire = await lines.resume(token, {"#den": ["abcdefgh", 1]})
+        (closing,) = await wire.hear("closing")
+        assert closing["code"] == "unauthorized"
+        await trio.testing.wait_all_tasks_blocked()
+        assert not lines.services.links
+
+
+@pytest.mark.parametrize("name", ["#none", "#lobby"])
+async def test_who_is_replaced_as_soon_as_its_resume_is_stored_is_told_and_no_error(house, monkeypatch, name):
+    token = gone(house, house.ann)
+    replay = Connection.replay
+
+    def replay_and_end(link, *args):
+        replay(link, *args)
+        link.outbox.carrier.stalled = True
+        link.end(m.Replaced())
+        link.outbox.carrier.stalled = False
+
+    monkeypatch.setattr(Connection, "replay", replay_and_end)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {name: ["bcdefghi", 99]})
+        assert [message["type"] for message in await wire.hear("replaced")] == ["replaced"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert not lines.services.links
 
 
 async def test_a_channel_that_the_store_deleted_and_the_router_does_not_know_yet(house, monkeypatch):
