@@ -20,6 +20,7 @@ class Bulletins:
         self._forget: Final = forget
         self._changed: dict[int, int] = {}  # conversation → the second in which it changed last
         self._second = 0  # of those for which heads were told
+        self._period = 0  # of the last turns; 0 before the first
         self._presence: dict[int, bool] = {}
 
     def changed(self, conv: int) -> None:
@@ -41,6 +42,9 @@ class Bulletins:
         period, first, last = max(1, round(every_s)), self._second + 1, self._second + seconds
         turns = {second % period for second in range(max(first, last - period + 1), last + 1)}
         since = first - period  # what changed before, these accounts were told
+        if period != (self._period or period):  # the turns of before were others: this is everybody's, of all that is not forgotten
+            turns, since = {*range(period)}, 0
+        self._period = period
         fresh = {conv for conv, second in self._changed.items() if second >= since}
         private = {conv for conv in fresh if audiences.by_conv[conv].pair is not None}
         encoded: dict[tuple[int, frozenset[int]], bytes] = {}

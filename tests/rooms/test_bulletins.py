@@ -88,6 +88,22 @@ def test_a_period_of_a_second_or_less_is_everybody_at_every_tick(house):
     assert [len(told(line)) for line in lines] == [0] * 5
 
 
+@pytest.mark.parametrize("other_s", [5, 7, 45, 100])
+def test_another_period_leaves_nobody_untold_of_what_changed_before(house, other_s):
+    lines = [house.register(f"user{n}") for n in range(PERIOD_S)]
+    for change_s in range(PERIOD_S):
+        house.say(lines[0], "lobby", f"hi {change_s}")
+        for line in lines:
+            line.take()
+        house.desk.settings = attrs.evolve(house.desk.settings, heads_s=PERIOD_S)
+        for _ in range(change_s + 1):
+            house.tick()
+        house.desk.settings = attrs.evolve(house.desk.settings, heads_s=other_s)  # reloaded
+        for _ in range(other_s):
+            house.tick()
+        assert all(told(line) for line in lines)
+
+
 def test_a_private_conversation_is_told_to_each_by_the_others_name(house):
     ann, bob, cid = house.register("ann"), house.register("bob"), house.register("cid")
     house.ask(ann, m.Send(id=1, cid="c", to="bob", text="psst"))
