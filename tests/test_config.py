@@ -279,10 +279,25 @@ def test_who_never_said_where_has_the_usual_folder(file):
         "data_dri = '/srv/chat'",
         "datadir = '/srv/chat'",
         "[log]\nlevel = 'info'\ndata_dir = '/srv/chat'",
+        "[server]\ndata_dir = 'house'",
+        "where = '/srv/chat'",
+        "folder = 'house'",
+        "[[listen]]\nplace = ['~/chat']",
         "name = ",
         None,
     ],
-    ids=["of a wrong type", "misspelled", "written together", "in a table", "not TOML", "no file"],
+    ids=[
+        "of a wrong type",
+        "misspelled",
+        "written together",
+        "in a table",
+        "in a table of its own",
+        "called otherwise",
+        "elsewhere",
+        "of a listener",
+        "not TOML",
+        "no file",
+    ],
 )
 def test_a_folder_is_not_guessed(file, tmp_path, text):
     """Another server may run on the usual one."""

@@ -25,6 +25,7 @@ ENV: Final = "CHAT_"
 TRUE: Final = ("true", "yes", "on", "1")
 FALSE: Final = ("false", "no", "off", "0")
 NEAREST: Final = "the nearest known one is"
+FOLDERS: Final = ("dir", "folder", "path", "home")  # what a key for one may be called
 RESCUED: Final = ("data_dir", "log.file", "limits.drain_s")
 
 Source = Literal["default", "file", "env", "flag"]
@@ -122,7 +123,8 @@ def rescue(
     how long it drains. All else has its default.
 
     None: they may be anywhere. A folder is not guessed, since another server may run on the usual one: where the file cannot be read, or
-    something looks like a misspelled ``data_dir``, it has to be given in the environment or by a flag.
+    something looks like a misspelled ``data_dir``, or like a folder under a name that nobody knows, it has to be given in the environment
+    or by a flag.
     """
     cwd = cwd or Path.cwd()
     file = find_file(path, env)
@@ -131,6 +133,7 @@ def rescue(
     try:
         raw = _parse(file, cwd) if file else {}
         unsaid = any(problem.endswith((f"{NEAREST} data_dir", f"{NEAREST} {env_name('data_dir')}")) for problem in error.problems)
+        unsaid = unsaid or ("data_dir" not in raw and any(_names_a_folder(raw, "")))
     except ConfigError:
         unsaid = True
     if unsaid and "data_dir" not in given:
@@ -143,6 +146,18 @@ def rescue(
         except (ConfigError, ValueError):
             continue
     return None
+
+
+def _names_a_folder(value: Any, path: str) -> Iterator[bool]:
+    """Of each text under a key that nobody knows: whether it may be the data folder."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _names_a_folder(inner, f"{path}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _names_a_folder(inner, path)
+    elif isinstance(value, str) and path not in KEYS:
+        yield ("/" in value and "://" not in value) or any(word in path.lower() for word in FOLDERS)
 
 
 def _only(wanted: Sequence[str], raw: dict[str, Any]) -> dict[str, Any]:
