@@ -196,8 +196,11 @@ class SqliteWriter:
     def _check_space(self) -> None:
         now_s = time.monotonic()
         if now_s - self._space_checked_s >= SPACE_CHECK_S:
+            try:
+                disk = os.statvfs(self.path.parent)
+            except OSError as exc:
+                raise CommitFailed("storage_unavailable", f"{self.path.parent}: {exc.strerror}", definite=True) from exc
             self._space_checked_s = now_s
-            disk = os.statvfs(self.path.parent)
             self._free_bytes = disk.f_bavail * disk.f_frsize
         if self._free_bytes < min(ROOM_BYTES, self.min_free_bytes):
             raise CommitFailed("storage_full", "the server's disk is full", definite=True)

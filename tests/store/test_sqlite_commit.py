@@ -337,6 +337,21 @@ def test_how_much_is_free_is_asked_once_for_a_group(writer, monkeypatch):
     assert len(asked) == 1
 
 
+def test_a_folder_that_is_gone_is_an_outage_and_no_end(writer):
+    """Unmounted, or moved. The daemon looks twice a second."""
+    folder, away = writer.path.parent, writer.path.parent.with_name("away")
+    folder.rename(away)
+    writer._space_checked_s = float("-inf")
+    for _ in range(2):
+        with pytest.raises(CommitFailed) as failed:
+            writer.check()
+        assert (failed.value.code, failed.value.definite) == ("storage_unavailable", True)
+        assert attempt(writer, [say("a", "c1")]) == (("storage_unavailable", "definite"), None)
+    away.rename(folder)
+    writer.check()
+    assert seqs(writer.commit([say("b", "c1")])) == [[1]]
+
+
 def test_a_database_that_cannot_grow_says_storage_full_and_goes_on_when_it_can(writer):
     (pages,) = writer._db.execute("PRAGMA page_count").fetchone()
     writer._db.execute(f"PRAGMA max_page_count = {pages}")
