@@ -154,8 +154,9 @@ async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> Non
         return
     desk = conn.services.manager.desk
     account = desk.state.accounts[conn.account]
-    for conv in at:  # what it left, or was deleted, while it was replayed
-        if not router.is_in(conn.account, conv):
+    convs = router.convs_of(conn.account)
+    for conv in at:
+        if conv not in convs:  # it left, or it was deleted, while it was replayed
             conn.tell(m.Removed(conv=names[conv]))
     conn.replaying = None
     conn.fresh_token = True

@@ -131,6 +131,11 @@ class Audiences:
         markers = ((c.conv, max(c.read_seq, moved.get(c.conv, 0))) for c in conversations if c.conv in self.by_conv)
         return {self.conv_name(conv, account): seq for conv, seq in markers if seq} or None
 
+    def convs_of(self, account: int) -> set[int]:
+        """All that an account that is online is in: for who asks about several, of which `is_in` would look through all each time."""
+        online = self.online.get(account)
+        return {*online.convs} if online is not None else set()
+
     def is_in(self, account: int, conv: int) -> bool:
         online = self.online.get(account)
         return online is not None and conv in online.convs

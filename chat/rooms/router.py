@@ -72,10 +72,10 @@ class Router(Audiences):
         for conv in known:
             self._delete_room(0, conv)
         for account, online in self.online.items():
-            wanted = rooms_of(account)
-            for conv in [conv for conv in online.convs if self.by_conv[conv].pair is None and conv not in wanted]:
+            before, wanted = {*online.convs}, {*rooms_of(account)}
+            for conv in [conv for conv in before - wanted if self.by_conv[conv].pair is None]:
                 self._drop_member(0, self.by_conv[conv], account, None, None)
-            for conv in wanted:
+            for conv in wanted - before:
                 self._put_member(0, conv, account, recorded=False, without=None)
         self.hooks.flush()
 
@@ -231,7 +231,8 @@ class Router(Audiences):
                 parts = blobs[key] = joined([*map(link.frame, self._encode(audience, link.account))])
             for part in parts:
                 if not link.outbox.put(part):
-                    link.skipped |= {conv}
+                    if conv not in link.skipped:
+                        link.skipped |= {conv}
                     break
         collected.clear()
         self._encoded.clear()
@@ -273,7 +274,7 @@ class Router(Audiences):
         for _, conv, data in frames:
             if not conv:
                 outbox.put_always(data)
-            elif not outbox.put(data):
+            elif not outbox.put(data) and conv not in link.skipped:
                 link.skipped |= {conv}
 
     def _tell(self, place: int, link: Link, payload: bytes) -> None:
@@ -413,7 +414,7 @@ class Router(Audiences):
         online = self.online.get(link.account)
         if online is None:
             return []
-        convs = {*online.convs}
+        convs = self.convs_of(link.account)
         lacking = {conv: self.by_conv[conv] for conv in cursors if conv in convs and cursors[conv] <= self.by_conv[conv].head}
         frames: list[bytes] = []
         for conv, audience in lacking.items():
@@ -433,7 +434,7 @@ class Router(Audiences):
 
     def unlag(self, link: Link) -> None:
         """The outbox of a lagging connection is empty: tell where the conversations that it missed stand, and go on live."""
-        missed = [conv for conv in link.skipped if self.is_in(link.account, conv)]  # of what it left meanwhile it is told nothing
+        missed = link.skipped & self.convs_of(link.account)  # of what it left meanwhile it is told nothing
         link.skipped = frozenset()
         if missed:
             link.outbox.put_always(link.frame(codec.encode(m.Heads(heads=self.heads(link.account, missed)))))

@@ -475,3 +475,32 @@ def test_of_what_it_left_while_it_lagged_a_line_is_told_nothing():
         house.router.unlag(phone)
         assert phone.take() == []
         assert not phone.skipped
+
+
+class Number(int):
+    """Counts how often it is compared."""
+
+    compared = 0
+    __hash__ = int.__hash__
+
+    def __eq__(self, other):
+        Number.compared += 1
+        return int(self) == int(other)
+
+
+def test_who_is_in_very_many_channels_holds_nobody_up():
+    """Loading anew, and what it missed while it lagged: the work grows with what there is, and not with its square."""
+    with open_house() as house:
+        ann, n = house.register("ann"), 500
+        numbers = [Number(n) for n in range(1000, 1000 + n)]
+        rooms = [(number, "abcdefgh", f"room{number}", 0) for number in numbers]
+        house.router.load(rooms, lambda account: numbers)
+        assert len(house.router.online[ann.account].convs) == n
+        ann.take()
+        Number.compared = 0
+        house.router.load(rooms, lambda account: [Number(number) for number in numbers])
+        assert ann.take() == []
+        ann.skipped = frozenset(numbers)
+        house.router.unlag(ann)
+        assert len(ann.take()[-1]["heads"]) == n
+        assert Number.compared < 20 * n
