@@ -121,6 +121,8 @@ class Connection:
         self.outbox.on_drained = self._drained
         bind(peer=self.host)
         services.links.add(self)
+        if services.stopping:  # it has shaken hands meanwhile
+            self.stop()
         try:
             whole = await self._read()
             if (whole or services.stopping) and not self._ended:

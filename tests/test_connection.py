@@ -127,6 +127,17 @@ async def test_who_waits_for_its_outbox_is_told_when_it_is_ended(house, how):
         assert not lines.nursery.child_tasks
 
 
+async def test_who_has_shaken_hands_when_the_daemon_drains_is_told_at_once(house):
+    async with open_lines(house) as lines:
+        lines.services.stopping = True
+        wire = lines.wire()
+        with trio.fail_after(5):
+            (closing,) = await wire.hear("closing")
+        assert closing["code"] == "shutting_down"
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.aborted
+
+
 async def yes(*args):
     return True
 

@@ -40,6 +40,7 @@ SPARE_DESCRIPTORS: Final = 256  # for the database, logs, listeners, handshakes 
 ACCEPT_SLICE: Final = 64  # connections taken in one go before other tasks run
 REFUSALS: Final = 32  # told `busy` at a time; more are closed without a word
 CROWDED_S: Final = 2.0
+LAST_S: Final = 0.2  # for handshakes that are under way when the door closes: a silent peer shall not hold up who stops or restarts
 RETRY_AFTER_S: Final = 5
 TASK_NAME: Final = "chat connection"  # one for all: Trio would put one together for each, and keep it
 QUIET_S: Final = 60.0  # between two log lines about missing descriptors
@@ -231,6 +232,8 @@ class _Door:
     def close(self) -> None:
         if self._spare is not None:
             self._spare.close()
+        for scope in self._scopes:
+            scope.deadline = min(scope.deadline, trio.current_time() + LAST_S)
 
     # ------------------------------------------------------------ accepting
 

@@ -417,13 +417,35 @@ async def test_a_peer_that_is_gone_is_nothing_to_report():
 
 
 async def test_the_doors_end_closes_the_listener_and_keeps_the_connections():
+    """Looked at behind the server's end: within, a failure would be lost in the cancellation."""
+    served = refused = False
     async with open_server(echo) as server, await server.connect() as client:
         await trio.testing.wait_all_tasks_blocked()
         server.doors.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                await server.connect()
+            except ConnectionRefusedError:
+                refused = True
+            served = await answers(client)
+    assert refused
+    assert served
+
+
+async def test_the_doors_end_does_not_wait_for_who_says_nothing(mock_clock):
+    ended_s = 100.0
+    async with open_server(echo) as server, await server.connect(say=b"") as silent, await server.connect(say=b"\x16") as half:
         await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(OSError, match="refused"):
-            await server.connect()
-        assert await answers(client)
+        late = await server.connect(say=b"")  # taken just now
+        server.doors.cancel_scope.cancel()
+        mock_clock.autojump_threshold = 0
+        with trio.CancelScope(shield=True):
+            async with late:
+                told = [await client.rest() for client in (silent, half, late)]
+            ended_s = trio.current_time()
+    assert told == [b"", b"", b""]
+    assert ended_s < 1
 
 
 async def test_nothing_is_left_open():
