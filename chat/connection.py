@@ -164,6 +164,8 @@ class Connection:
         """Await what waits for others than the peer, until it is done or `_stop_reading` is called. (One scope around all of `_read` would
         cost an idle connection 0.7 KB.)"""
         with trio.CancelScope() as self._working:
+            if self._stopped:  # it was called just when something came
+                self._working.cancel()
             try:
                 await what
             except trio.ClosedResourceError:  # it waited for the outbox, which `end` and a cut seal: the last word is in there

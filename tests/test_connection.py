@@ -138,6 +138,32 @@ async def test_who_has_shaken_hands_when_the_daemon_drains_is_told_at_once(house
         assert wire.aborted
 
 
+async def test_what_is_read_just_when_the_daemon_drains_holds_nothing_up(house):
+    """Under TLS and a WebSocket what had come already may be given out behind the stop."""
+    house.manager.gone(house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(house.ann.token, {})
+        await wire.hear("resumed")
+        (link,) = lines.services.links
+        await wire.ask({"type": "ping", "id": 7})
+        receive, wire.stalled = wire.receive, True
+        wire.outbox.put_always(b"x" * 400_000 + b"\n")
+
+        async def receive_and_stop():
+            frames = await receive()
+            lines.services.stopping = True
+            link.stop()
+            return frames
+
+        wire.receive = receive_and_stop
+        await wire.say({"type": "pong", "id": 0})
+        await trio.testing.wait_all_tasks_blocked()
+        await wire.say({"type": "history", "id": 8, "conv": "#lobby", "limit": 10})  # it waits for the outbox
+        with trio.fail_after(5):
+            while not wire.aborted:
+                await wire.hear_more()
+
+
 async def yes(*args):
     return True
 
