@@ -209,7 +209,7 @@ class Connection:
                 batch = []
             if type(item) is not m.Pong:
                 await self._handle_here(item)
-                if self._stopped:
+                if self._ended:
                     return
         if batch:
             await self._submit(batch)

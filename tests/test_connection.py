@@ -164,6 +164,27 @@ async def test_what_is_read_just_when_the_daemon_drains_holds_nothing_up(house):
                 await wire.hear_more()
 
 
+async def test_what_was_read_with_a_command_is_answered_when_the_daemon_drains(house):
+    """The command's cid is looked up in a thread, which cannot be cancelled; what came behind it needs nothing more."""
+    house.manager.gone(house.ann)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(house.ann.token, {})
+        await wire.hear("resumed")
+        (link,) = lines.services.links
+        await wire.ask({"type": "ping", "id": 7})
+
+        async def known_cid(account, cid):
+            lines.services.stopping = True
+            link.stop()
+
+        lines.services.store.known_cid = known_cid
+        command = {"type": "command", "id": 1, "cid": "a", "text": "help"}
+        await wire.say(command, {"type": "send", "id": 2, "cid": "b", "channel": "lobby", "text": "hi"})
+        with trio.fail_after(5):
+            told = await wire.hear("closing")
+        assert [(message["type"], message.get("id")) for message in told] == [("result", 1), ("ack", 2), ("closing", None)]
+
+
 async def yes(*args):
     return True
 
