@@ -310,6 +310,7 @@ def test_a_folder_is_not_guessed(file, tmp_path, text):
 def test_a_misspelled_variable_or_flag_is_not_passed_over(file):
     assert rescued(None, {"CHAT_DATADIR": "/env"}) is None
     assert rescued(None, flags={"data_di": "/flag"}) is None
+    assert rescued(None, flags={"folder": "house"}) is None
     assert rescued(file("data_dir = '/file'"), {"CHAT_DATADIR": "/env"}) is None
 
 

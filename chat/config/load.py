@@ -133,7 +133,7 @@ def rescue(
     try:
         raw = _parse(file, cwd) if file else {}
         unsaid = any(problem.endswith((f"{NEAREST} data_dir", f"{NEAREST} {env_name('data_dir')}")) for problem in error.problems)
-        unsaid = unsaid or ("data_dir" not in raw and any(_names_a_folder(raw, "")))
+        unsaid = unsaid or any(_names_a_folder(dict(flags or {}), "")) or ("data_dir" not in raw and any(_names_a_folder(raw, "")))
     except ConfigError:
         unsaid = True
     if unsaid and "data_dir" not in given:
