@@ -60,6 +60,9 @@ class Together(Generic[K, V]):
             bunch.answers = await self._ask(bunch.keys)
         except ChatError as error:
             bunch.error = error
+        except BaseException:  # a bug, told to who asked
+            bunch.error = ChatError("internal_error", "the question was not answered")
+            raise
         finally:
             self._asked = None
             bunch.answered.set()

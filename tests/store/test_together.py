@@ -88,6 +88,25 @@ async def test_a_failure_is_everybodys_who_was_asked_for_and_nobody_elses(slow, 
     assert len(failed) == 2
 
 
+async def test_a_bug_is_raised_where_it_was_asked_and_leaves_nobody_without_an_answer():
+    async def broken(keys):
+        await trio.testing.wait_all_tasks_blocked()
+        raise ZeroDivisionError
+
+    together, failed = Together(broken), []
+
+    async def ask(key):
+        try:
+            await together(key)
+        except (ChatError, ZeroDivisionError) as error:
+            failed.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        for key in (1, 2, 3):
+            nursery.start_soon(ask, key)
+    assert sorted(failed, key=str) == [ZeroDivisionError, ZeroDivisionError, ChatError]  # the third had joined the second
+
+
 @pytest.mark.parametrize("who", [1, 2, 3])
 async def test_who_is_cancelled_takes_nobody_along(slow, nursery, who):
     """Whoever of them it is: the one whose question is under way, the one who asks the next, or one who has joined that."""
