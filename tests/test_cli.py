@@ -57,16 +57,6 @@ def test_the_help_names_every_command_and_no_other(chat):
     assert listed == {command.split()[0] for command in COMMANDS}
 
 
-@pytest.mark.parametrize("command", ["restart", "reload"])
-def test_what_is_given_where_it_changes_nothing_is_told(chat, tmp_path, command):
-    data = str(tmp_path / "data")
-    done = chat(command, "--data-dir", data, "--set", "limits.sends_burst=20", "--listen", "127.0.0.1:0")
-    told, refused = done.stderr.splitlines()
-    assert told.startswith("chat: limits.sends_burst, listen.address: no effect here, the server keeps the arguments it was started with;")
-    assert "not running" in refused
-    assert len(chat(command, "--data-dir", data).stderr.splitlines()) == 1
-
-
 def test_the_installed_command_is_this():
     (found,) = entry_points(group="console_scripts", name="chat")
     assert found.load() is main

@@ -70,15 +70,6 @@ def stop(loaded: "Loaded", now: bool) -> None:
     click.echo(done.text)
 
 
-def _tell_of_no_effect(loaded: "Loaded") -> None:
-    """A running server, and who follows it, keeps the arguments it was started with. Told, and not refused: they may be the same ones."""
-    given = [key for key, source in loaded.sources.items() if source == "flag" and key != "data_dir"]
-    if given:
-        file = loaded.file or "the configuration file"
-        why = f"no effect here, the server keeps the arguments it was started with; set it in {file}"
-        click.echo(f"chat: {', '.join(given)}: {why}", err=True)
-
-
 @main.command()
 @server_options
 def restart(loaded: "Loaded") -> None:
@@ -89,7 +80,6 @@ def restart(loaded: "Loaded") -> None:
     from chat import background
     from chat.admin import client
 
-    _tell_of_no_effect(loaded)
     try:
         click.echo(background.restart(loaded.config, lambda: client.run(loaded.config, "restart")))
     except (background.StartRefused, client.Refused) as exc:
@@ -106,7 +96,6 @@ def reload(loaded: "Loaded", as_json: bool) -> None:
     """
     from chat.admin import client
 
-    _tell_of_no_effect(loaded)
     try:
         report = client.run(loaded.config, "reload")
     except client.Refused as exc:
