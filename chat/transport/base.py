@@ -5,8 +5,8 @@ calls ``flush_nowait`` (or `FlushSet.flush`, for many): one non-blocking send of
 pump task starts, empties the rest and ends. So an idle connection is one task, its reader, and
 nothing else.
 
-TCP and TLS are in `chat.transport.stream`. A WebSocket (`chat.transport.websocket`) is a transport over one of those two: it reads with
-`receive_some` of the lower one, has ``dialect = Dialect.WEB`` and shares the lower one's outbox.
+TCP is in `chat.transport.stream`, TLS in `chat.transport.tls`. A WebSocket (`chat.transport.websocket`) is a transport over one of
+those two: it reads with `receive_some` of the lower one, has ``dialect = Dialect.WEB`` and shares the lower one's outbox.
 """
 
 import enum

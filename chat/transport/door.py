@@ -33,7 +33,8 @@ from chat.log import get_logger, new_error_id
 from chat.protocol.framing import LineFramer
 from chat.transport.base import Dialect, Peer, framed
 from chat.transport.outbox import FlushSet, Outbox, OutboxLimits, OutboxPool
-from chat.transport.stream import LINGER_S, SocketTransport, TcpTransport, accept_tls
+from chat.transport.stream import LINGER_S, SocketTransport, TcpTransport
+from chat.transport.tls import accept_tls
 
 MAX_CONNECTIONS: Final = 10_000
 SPARE_DESCRIPTORS: Final = 256  # for the database, logs, listeners, handshakes and refusals beside the connections

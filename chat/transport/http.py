@@ -30,7 +30,8 @@ import trio
 
 from chat.log import get_logger
 from chat.transport import websocket
-from chat.transport.stream import SocketTransport, TlsTransport
+from chat.transport.stream import SocketTransport
+from chat.transport.tls import TlsTransport
 
 HEAD_BYTES: Final = 16 * 1024
 HEAD_S: Final = 5.0  # for a whole request head (contract section 7: WebSocket handshake 5 s); also the silence between two

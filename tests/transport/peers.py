@@ -216,3 +216,17 @@ class TlsClient(TcpClient):
     async def cut(self) -> None:
         """A bare FIN."""
         await self.stream.send_eof()
+
+
+async def echo(transport):
+    while frames := await transport.receive():
+        for frame in frames:
+            transport.outbox.put_always(frame + b"\n")
+        transport.flush_nowait()
+    await transport.aclose()
+
+
+async def answers(client) -> bool:
+    """Whether the connection is served."""
+    await client.send(b'"a":1}\n')
+    return await client.line() == b'{"a":1}'
