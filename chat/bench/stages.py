@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,20 +24,22 @@ class Watch:
     def __init__(self) -> None:
         self.spent: Counter[str] = Counter()
         self.begin = time.process_time()
+        self._inside = threading.local()
 
-    def wrap(self, owner: Any, name: str, part: str, *, within: str | None = None) -> None:
+    def wrap(self, owner: Any, name: str, part: str) -> None:
         inner: Callable[..., Any] = getattr(owner, name)
-        spent, clock = self.spent, time.thread_time
+        spent, inside, clock = self.spent, self._inside, time.thread_time
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            before = getattr(inside, "took", 0.0)  # by other parts, within the one that calls this
+            inside.took = 0.0
             start = clock()
             try:
                 return inner(*args, **kwargs)
             finally:
                 took = clock() - start
-                spent[part] += took  # type: ignore[assignment]
-                if within is not None:
-                    spent[within] -= took  # type: ignore[assignment]
+                spent[part] += took - inside.took
+                inside.took = before + took
 
         setattr(owner, name, timed)
 
@@ -67,7 +70,8 @@ def main() -> None:
     watch.wrap(Manager, "_take", "decide")
     watch.wrap(SqliteWriter, "commit", "commit")
     watch.wrap(Router, "route", "route")
-    watch.wrap(FlushSet, "flush", "flush", within="route")
+    watch.wrap(FlushSet, "flush", "flush")
+    watch.wrap(FlushSet, "_go_on", "flush")
     calls = iter((watch.reset, lambda: watch.write(path)))
     signal.signal(signal.SIGUSR1, lambda *_: next(calls, watch.reset)())
     sys.argv[0] = "chat"
