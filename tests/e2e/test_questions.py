@@ -330,9 +330,10 @@ async def test_the_terminal_forgets_what_is_not_asked_any_more(server, tmp_path)
             await give(ann, "dare bob", "c1", 50)
             await trio.to_thread.run_sync(terminal.sees, "1 to answer")
             await server.kill()
+            await trio.to_thread.run_sync(terminal.sees, "○")  # or what it is told next would be to the server of before
         await server.start()
         async with await Guest.resume(server, ann.token) as ann:
-            await trio.to_thread.run_sync(terminal.shows, "●")
+            await trio.to_thread.run_sync(terminal.sees, "●")
             terminal.types("/answer yes")
             await trio.to_thread.run_sync(terminal.sees, "Nobody asks anything")
             await give(ann, "dare bob", "c2", 51)
