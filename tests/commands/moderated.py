@@ -56,23 +56,5 @@ def logged(house):
     return name_of(entry.actor), entry.action, target, entry.room is not None, entry.reason, entry.before, entry.after
 
 
-def told(house, line, text, channel="lobby"):
-    answer = house.command(line, text, channel)
-    assert answer["type"] == "result", answer
-    return answer["text"]
-
-
-def refused(house, line, text, channel="lobby"):
-    answer = house.command(line, text, channel)
-    assert answer["type"] == "error", answer
-    return answer["code"], answer["message"]
-
-
-async def told_later(house, line, text, channel="lobby"):
-    answer = await house.command_async(line, text, channel)
-    assert answer["type"] == "result", answer
-    return answer["text"]
-
-
 def wait(house, ms):
     house.tick(ms / 1000)

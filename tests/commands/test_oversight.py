@@ -8,7 +8,8 @@ from chat.commands import builtin
 from chat.protocol import messages as m
 from chat.rooms.moderation import refusals
 from tests.commands import moderated
-from tests.commands.moderated import logged, refused, told, told_later, wait
+from tests.commands.families import refused, told, told_later
+from tests.commands.moderated import logged, wait
 
 house, root, mod, ann, bob = moderated.house, moderated.root, moderated.mod, moderated.ann, moderated.bob  # fixtures
 

@@ -6,7 +6,8 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import items as it
 from tests.commands import moderated
-from tests.commands.moderated import H, log, logged, refused, told, told_later, wait
+from tests.commands.families import refused, told, told_later
+from tests.commands.moderated import H, log, logged, wait
 from tests.rooms.house import Line, dump, of_type
 
 house, root, mod, ann, bob = moderated.house, moderated.root, moderated.mod, moderated.ann, moderated.bob  # fixtures
