@@ -38,7 +38,7 @@ def opened(config: Config) -> Iterator[sqlite3.Connection]:
             raise Refused(f"{config.database} is no database of chat")
         if version_of(db) != newest("sqlite"):
             raise Refused(f"{config.database} is of another version of chat (schema {version_of(db)}); start this one once")
-        db.row_factory = _as_dict
+        db.row_factory = as_dict
         db.execute("BEGIN")
         yield db
     except sqlite3.Error as exc:
@@ -47,7 +47,8 @@ def opened(config: Config) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
-def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+def as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    """A row by its columns' names: a row factory."""
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 

