@@ -377,9 +377,7 @@ class _NoPasswords:
 
 
 @asynccontextmanager
-async def open_room(
-    *plugins: str | Path, people: Sequence[str] = ("ann", "bob"), channel: str = "lobby"
-) -> AsyncIterator[Room]:
+async def open_room(*plugins: str | Path, people: Sequence[str] = ("ann", "bob"), channel: str = "lobby") -> AsyncIterator[Room]:
     """A room with *people* and *plugins*: paths of files (which end with ``.py``), or names of modules.
 
     The first of *people* owns the server and the channel, the others are members. *Raises* PluginBroken, with file and line.

@@ -145,4 +145,4 @@ def sockets(config: Config) -> str:
 
 def _quoted(argument: str) -> str:
     argument = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{argument}"' if any(c.isspace() or c in "\"\\;" for c in argument) else argument
+    return f'"{argument}"' if any(c.isspace() or c in '"\\;' for c in argument) else argument

@@ -32,9 +32,7 @@ async def page(wire, **bounds):
     """What is shown of #lobby: seqs, and (from, to) for what is hidden; and whether there is more."""
     answer = (await wire.ask({"type": "history", "id": 5, "conv": "#lobby", "limit": 100, **bounds}))[-1]
     assert answer["type"] == "history", answer
-    shown = [
-        (record["from_seq"], record["to_seq"]) if record["type"] == "hidden" else record["seq"] for record in answer["messages"]
-    ]
+    shown = [(record["from_seq"], record["to_seq"]) if record["type"] == "hidden" else record["seq"] for record in answer["messages"]]
     return shown, answer["more"]
 
 

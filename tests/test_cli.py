@@ -91,9 +91,7 @@ def test_check_tells_every_mistake(chat, tmp_path):
     path.write_text('nam = "x"\nprefix = 3\n')
     done = chat("config", "check", str(path))
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"chat: {path}: prefix: expected a text, got 3\nchat: {path}: nam: unknown key; the nearest known one is name\n"
-    )
+    assert done.stderr == (f"chat: {path}: prefix: expected a text, got 3\nchat: {path}: nam: unknown key; the nearest known one is name\n")
 
 
 def test_check_without_a_file(chat):
@@ -107,7 +105,7 @@ def test_show(chat, monkeypatch):
     assert keys["name"] == ("here", "env")
     assert keys["limits.sends_burst"] == (3, "flag")
     assert keys["listen[0].address"] == ("127.0.0.1:1", "flag")
-    assert "\nprefix = \"//\"    # default\n" in chat("config", "show").stdout
+    assert '\nprefix = "//"    # default\n' in chat("config", "show").stdout
 
 
 def test_example_is_config_toml(chat):

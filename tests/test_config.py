@@ -164,7 +164,7 @@ def test_every_mistake_is_told_at_once_with_file_key_and_what_was_expected(file)
         "command line: foo: unknown key; the nearest known one is log",
         "command line: storage.min_free_byte: unknown key; the nearest known one is storage.min_free_bytes",
         "CHAT_LIMITS__SENDS_BURST: limits.sends_burst: expected a whole number, got 'many'",
-        f'{path}: listen[0].address: expected HOST:PORT with a port from 0 to 65535, such as "0.0.0.0:7667", got \'7667\'',
+        f"{path}: listen[0].address: expected HOST:PORT with a port from 0 to 65535, such as \"0.0.0.0:7667\", got '7667'",
         f"{path}: listen[0].dialect: unknown key; the nearest known one is listen.dialects",
         f"{path}: limits: expected a table [limits], got 4",
         f'{path}: log.level: expected one of "debug", "info", "warning", "error", got \'loud\'',

@@ -65,9 +65,7 @@ def socket_of(config: Config) -> str:
     return str(config.data_dir / place.SOCKET)
 
 
-def ask(
-    config: Config, do: str, arguments: dict[str, Any], progress: Progress | None = None, *, answer_s: float = ANSWER_S
-) -> Any:
+def ask(config: Config, do: str, arguments: dict[str, Any], progress: Progress | None = None, *, answer_s: float = ANSWER_S) -> Any:
     """Through the socket. *Raises* Refused, OSError (TimeoutError after *answer_s* without a word)."""
     with place.connect(config.data_dir / place.SOCKET) as sock:
         sock.settimeout(answer_s)

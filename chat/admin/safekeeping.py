@@ -70,9 +70,7 @@ def restore(config: Config, backup: sqlite_restore.Backup, *, end_sessions: bool
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = take_lock(config.lock_file)
         try:
-            aside = sqlite_restore.restore(
-                backup, config.database, files=_own_files(config), end_sessions=end_sessions, progress=progress
-            )
+            aside = sqlite_restore.restore(backup, config.database, files=_own_files(config), end_sessions=end_sessions, progress=progress)
             _give_to_owner(config, aside)
         finally:
             lock.release()

@@ -70,7 +70,6 @@ class Open:
         except CommitFailed as failed:
             raise ChatError(failed.code, failed.message) from failed
 
-
     async def cuts(self) -> list[Cut]:
         return cast("list[Cut]", await self._daemon.parts.store.cuts(time.time_ns() // 1_000_000))
 
@@ -89,9 +88,7 @@ class _Shells:
             scope.cancel()
 
 
-async def serve(
-    daemon: registry.Daemon, connections: trio.Nursery, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
+async def serve(daemon: registry.Daemon, connections: trio.Nursery, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Listen until cancelled; requests run in *connections*. Where no socket can be made that is logged, and the daemon does without.
 
     *Owns* the socket and its name in the data folder, which the caller has locked.

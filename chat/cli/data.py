@@ -116,9 +116,7 @@ def _write(lines: "Iterator[str]", output: Path | None, total: int) -> None:
 @click.option("--private", is_flag=True, help="In private conversations too.")
 @json_option
 @server_options
-def search(
-    loaded: "Loaded", words: str, channel: str | None, user: str | None, since: int | None, private: bool, as_json: bool
-) -> None:
+def search(loaded: "Loaded", words: str, channel: str | None, user: str | None, since: int | None, private: bool, as_json: bool) -> None:
     """Find the messages in which all of WORDS occur. It looks at every record, beside the server, which does not notice."""
     from chat.admin import look, pages, records, show
 

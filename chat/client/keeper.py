@@ -287,9 +287,7 @@ async def _opened(client: "Client", answer: Any, *, replayed: bool) -> None:
         client.take_slot(await trio.to_thread.run_sync(client.store.open_slot, client.target.key, answer.user))
     slot = client.slot
     assert slot is not None
-    await trio.to_thread.run_sync(
-        lambda: slot.save_session(user=answer.user, session=answer.session, token=answer.resume_token)
-    )
+    await trio.to_thread.run_sync(lambda: slot.save_session(user=answer.user, session=answer.session, token=answer.resume_token))
     client.store.remember(client.target.key, account=answer.user)
     client.session_open(answer, replayed=replayed)
 

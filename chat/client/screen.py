@@ -75,7 +75,12 @@ class PromptScreen:
     interactive = True
 
     def __init__(
-        self, *, prompt: Callable[[], list[Fragment]], toolbar: Callable[[], list[Fragment]], completer: Completer, colored: bool,
+        self,
+        *,
+        prompt: Callable[[], list[Fragment]],
+        toolbar: Callable[[], list[Fragment]],
+        completer: Completer,
+        colored: bool,
         hidden: Callable[[], bool],
     ) -> None:
         self._prompt = prompt

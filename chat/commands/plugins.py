@@ -379,9 +379,7 @@ def _file(path: Path, *, required: bool = False) -> Source:
             raise
         return module
 
-    return Source(
-        name=path.stem, origin=f"{path.parent.name}/{path.name}", file=str(path), stamp=stamp, load=load, required=required
-    )
+    return Source(name=path.stem, origin=f"{path.parent.name}/{path.name}", file=str(path), stamp=stamp, load=load, required=required)
 
 
 def _read(path: Path) -> bytes:

@@ -107,9 +107,7 @@ def merged(before: Config, after: Config) -> Config:
 
 def _merged_section(section: str, before: Any, after: Any) -> Any:
     names = (path.partition(".")[2] for path in KEYS if path.startswith(section + "."))
-    return attrs.evolve(
-        after, **{name: getattr(before, name) for name in names if EFFECTS.get(f"{section}.{name}", RESTART) == RESTART}
-    )
+    return attrs.evolve(after, **{name: getattr(before, name) for name in names if EFFECTS.get(f"{section}.{name}", RESTART) == RESTART})
 
 
 def _value(config: Config, path: str) -> Any:

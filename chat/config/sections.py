@@ -137,7 +137,7 @@ class Listen:
     )
     origins: tuple[str, ...] = key(
         (),
-        "Web origins that may open the WebSocket, besides those of the certificate's names, such as \"https://chat.example.org\".",
+        'Web origins that may open the WebSocket, besides those of the certificate\'s names, such as "https://chat.example.org".',
         check=_origins,
     )
 
@@ -248,9 +248,7 @@ class Config:
     """The configuration of one daemon. Every key has a default; a file is needed for none."""
 
     name: str = key("chat", "The server's name, as clients show it.", check=_title)
-    data_dir: Path = key(
-        default_data_dir, "Folder of the database, the certificate and the logs. Empty: ~/.local/share/chat (XDG)."
-    )
+    data_dir: Path = key(default_data_dir, "Folder of the database, the certificate and the logs. Empty: ~/.local/share/chat (XDG).")
     registration: Registration = key("invite", 'Who may make an account: "invite" (by join line), "open" (everybody), "closed" (nobody).')
     default_channels: tuple[str, ...] = key(("lobby",), "Channels that every new account is in.", check=_channels)
     prefix: str = key("//", "A message that begins with this is a command.", check=_prefix)

@@ -112,4 +112,3 @@ def last_words(log: Path) -> str:
         return str(event.get("exception") or event.get("event") or bad[-1])[-1500:]
     except ValueError:
         return "\n".join(lines[-25:])
-

@@ -99,9 +99,7 @@ def register(
     return account, effects
 
 
-def into_default_channels(
-    state: State, account: int, role: fx.ServerRole, default_channels: Sequence[str], now_ms: int
-) -> list[fx.Effect]:
+def into_default_channels(state: State, account: int, role: fx.ServerRole, default_channels: Sequence[str], now_ms: int) -> list[fx.Effect]:
     effects: list[fx.Effect] = []
     for room in map(state.room, default_channels):
         if room is None or account in room.members or account in room.bans:

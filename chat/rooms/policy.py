@@ -77,9 +77,7 @@ def require(right: str, account: Account, room: Room | None = None) -> None:
     """*Raises* ChatError forbidden, naming who may."""
     if not may(right, account, room):
         room_role, server_role = RIGHTS[right]
-        who = " or ".join(
-            w for w in (room_role and f"a channel's {room_role}", server_role and f"a server {server_role}") if w
-        )
+        who = " or ".join(w for w in (room_role and f"a channel's {room_role}", server_role and f"a server {server_role}") if w)
         raise refused(f"only {who} may do that ({right})", right, room=room.id if room is not None and room_role else None)
 
 

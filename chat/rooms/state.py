@@ -269,9 +269,7 @@ class State:
             case fx.SetTopic(room=room, text=text):
                 self.rooms[room].topic = text
             case fx.CreateAccount():
-                self._add_account(
-                    Account(effect.account, effect.name, effect.canonical, effect.skeleton, effect.color, effect.role)
-                )
+                self._add_account(Account(effect.account, effect.name, effect.canonical, effect.skeleton, effect.color, effect.role))
             case fx.SetColor(account=account, color=color):
                 self.accounts[account].color = color
             case fx.SetServerRole(account=account, role=server_role):

@@ -196,7 +196,6 @@ class Writer(Protocol):
         """
         ...
 
-
     def erase(self, *, rows: int = 2000) -> bool:
         """One bounded step of erasing: records of deleted rooms, what forgotten people said.
 

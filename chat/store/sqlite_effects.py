@@ -201,9 +201,7 @@ def _drop_member(db: sqlite3.Connection, x: e.DropMember) -> None:
 
 
 def _set_topic(db: sqlite3.Connection, x: e.SetTopic) -> None:
-    _one(
-        db.execute("UPDATE conversations SET topic = ? WHERE id = ? AND kind = 'room'", (x.text, x.room)), "not_found", "no such channel"
-    )
+    _one(db.execute("UPDATE conversations SET topic = ? WHERE id = ? AND kind = 'room'", (x.text, x.room)), "not_found", "no such channel")
 
 
 def set_read_marker(db: sqlite3.Connection, x: e.SetReadMarker, head: int) -> None:

@@ -102,9 +102,7 @@ def prepare(path: Path, *, busy_timeout_s: float, checked: bool = False) -> None
 def connect(path: Path, *, busy_timeout_s: float, read_only: bool = False) -> sqlite3.Connection:
     """A connection with all that it needs set. It may be used from any one thread at a time."""
     uri = f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}"
-    db = sqlite3.connect(
-        uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
-    )
+    db = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS)
     try:
         if read_only:
             db.execute("PRAGMA query_only = ON")

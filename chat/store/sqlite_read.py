@@ -107,7 +107,19 @@ def load(db: sqlite3.Connection) -> Snapshot:
                 disabled_commands=frozenset(disabled.get(id, ())),
             )
             for (
-                id, name, canonical, skeleton, epoch, last_seq, topic, private, password_hash, slow_s, announce_only, invite_only, history,
+                id,
+                name,
+                canonical,
+                skeleton,
+                epoch,
+                last_seq,
+                topic,
+                private,
+                password_hash,
+                slow_s,
+                announce_only,
+                invite_only,
+                history,
                 prefix,
             ) in _rows(db, _ROOMS)
         ],

@@ -25,9 +25,7 @@ def _set_room_setting(db: sqlite3.Connection, x: rx.SetRoomSetting) -> None:
 
 
 def _put_channel_invite(db: sqlite3.Connection, x: rx.PutChannelInvite) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO channel_invites (room, account, by, at_ms) VALUES (?, ?, ?, ?)", (x.room, x.account, x.by, x.at_ms)
-    )
+    db.execute("INSERT OR REPLACE INTO channel_invites (room, account, by, at_ms) VALUES (?, ?, ?, ?)", (x.room, x.account, x.by, x.at_ms))
 
 
 def _drop_channel_invite(db: sqlite3.Connection, x: rx.DropChannelInvite) -> None:
@@ -99,7 +97,8 @@ def reports(db: sqlite3.Connection, *, rooms: Collection[int] | None, limit: int
     where = "" if rooms is None else "WHERE room IN (SELECT value FROM json_each(?))"
     args = () if rooms is None else (_encode(list(rooms)).decode(),)
     rows = db.execute(
-        f"SELECT id, by, target, room, at_ms, reason, around FROM reports {where} ORDER BY id DESC LIMIT ?", (*args, limit)  # noqa: S608
+        f"SELECT id, by, target, room, at_ms, reason, around FROM reports {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
+        (*args, limit),
     ).fetchall()
     return [
         ReportRow(

@@ -351,9 +351,7 @@ class _Door:
                 self._unfinished -= 1
                 self._finished.set()
 
-    async def _shake_hands(
-        self, sock: socket.socket, peer: Peer, listener: BoundListener
-    ) -> tuple[SocketTransport | None, Handler | None]:
+    async def _shake_hands(self, sock: socket.socket, peer: Peer, listener: BoundListener) -> tuple[SocketTransport | None, Handler | None]:
         """*Returns* no handler when there is nobody to serve: silent, speaking something else, or refused."""
         settings = self.settings
         transport: SocketTransport | None = None
@@ -361,9 +359,7 @@ class _Door:
         with self._handshake():
             first = await _first(sock)
             kind = spoken(first)
-            outbox = Outbox(
-                limits=settings.outbox, flush_set=self.flush, pool=self.pool, lagging_frame=_LAGGING, cut_frame=_SLOW_CONSUMER
-            )
+            outbox = Outbox(limits=settings.outbox, flush_set=self.flush, pool=self.pool, lagging_frame=_LAGGING, cut_frame=_SLOW_CONSUMER)
             framer = LineFramer(settings.frame_bytes)
             if kind is Spoken.TLS and self.tls is not None:
                 try:

@@ -389,4 +389,3 @@ def _check_origin(origins: Origins, transport: SocketTransport, request: h11.Req
     if not fine:
         log.info("origin_refused", peer=str(transport.peer), origin=shown[0][:200].decode("latin-1"))
         raise _Refused(403)
-

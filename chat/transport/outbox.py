@@ -412,5 +412,3 @@ async def _encrypt_one(flush: FlushSet, transport: Encryptor) -> None:
     except Exception:
         log.exception("encrypt_failed")
         transport.abort()
-
-

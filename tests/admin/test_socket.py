@@ -169,5 +169,3 @@ async def test_a_server_that_answers_nothing_is_told_of(tmp_path, monkeypatch):
         with pytest.raises(Refused, match="did not answer"):
             await trio.to_thread.run_sync(client.run, config_of(server), "hello")
         os.kill(server.pid(), signal.SIGCONT)
-
-

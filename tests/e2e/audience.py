@@ -153,9 +153,7 @@ class Audience:
         self._thread = threading.Thread(target=self._run)
 
     @classmethod
-    def gather(
-        cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member", kind: type[Member] = Member
-    ) -> "Audience":
+    def gather(cls, server: Server, n: int, *, tls: bool = False, prefix: str = "member", kind: type[Member] = Member) -> "Audience":
         members: list[Member] = []
         for i in range(n):  # one after the other: who connects and says nothing is in the way of others
             member = kind(server, f"{prefix}{i}", tls=tls)

@@ -105,4 +105,3 @@ class Server:
         if self._process.stdout is not None:
             await self._process.stdout.aclose()
         return status
-

@@ -131,9 +131,7 @@ async def test_two_hundred_resets_while_sending(server):
     async def round_of_resets(how):
         browsers = [await browser(server, f"cut{n}", how) for n in range(200)]
         async with await Guest.login(server, "speaker") as speaker:
-            await speaker.send(
-                *({"type": "send", "id": n, "cid": f"{how}{n}", "channel": "lobby", "text": "x" * 2000} for n in range(300))
-            )
+            await speaker.send(*({"type": "send", "id": n, "cid": f"{how}{n}", "channel": "lobby", "text": "x" * 2000} for n in range(300)))
             for stream in browsers:
                 await reset(stream)
                 await trio.lowlevel.checkpoint()

@@ -110,7 +110,7 @@ async def test_a_new_certificate_is_for_new_connections_and_a_broken_one_stays_o
 
 
 async def test_plugins_and_the_log_are_loaded_anew(tmp_path):
-    plugin = "from chat.commands.registry import command\n\n@command()\ndef hail(ctx) -> str:\n    \"\"\"Say {0}.\"\"\"\n    return '{0}'\n"
+    plugin = 'from chat.commands.registry import command\n\n@command()\ndef hail(ctx) -> str:\n    """Say {0}."""\n    return \'{0}\'\n'
     async with reloadable(tmp_path) as server, await Guest.register(server, "ann") as ann:
         folder = server.data_dir / "plugins"
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -28,9 +28,7 @@ def room(house, name, *members, private=False):
     id = len(house.state.rooms) + 100
     names = {"name": name, "canonical": name.lower(), "skeleton": name.lower()}
     effects = [fx.CreateRoom(room=id, epoch="abcdefgh", private=private, password_hash="x" if private else None, at_ms=0, **names)]
-    effects += [
-        fx.PutMember(room=id, account=line.account, role="member" if n else "owner", at_ms=0) for n, line in enumerate(members)
-    ]
+    effects += [fx.PutMember(room=id, account=line.account, role="member" if n else "owner", at_ms=0) for n, line in enumerate(members)]
     house.do(effects)
     for line in (house.ann, house.bob):
         line.take()
@@ -97,9 +95,7 @@ def test_presence_is_not_told_in_a_large_channel(house, ann, bob):
     house.tick(90)
     house.tick(1)
     assert of_type(ann.take(), "presence") == [{"type": "presence", "users": {"bob": False}}]
-    crowd_of_one = fx.CreateAccount(
-        account=5, name="x", canonical="x", skeleton="x", password_hash="x", color=None, role="member", at_ms=0
-    )
+    crowd_of_one = fx.CreateAccount(account=5, name="x", canonical="x", skeleton="x", password_hash="x", color=None, role="member", at_ms=0)
     house.do([crowd_of_one, fx.PutMember(room=id, account=5, role="member", at_ms=0)])
     house.log_in("bob")
     house.tick(1)

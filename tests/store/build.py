@@ -21,9 +21,7 @@ def account(number: int, name: str) -> e.CreateAccount:
 
 
 def room(number: int, name: str, *, epoch: str = EPOCH, private: bool = False) -> e.CreateRoom:
-    return e.CreateRoom(
-        room=number, name=name, canonical=name, skeleton=name, epoch=epoch, private=private, password_hash=None, at_ms=1
-    )
+    return e.CreateRoom(room=number, name=name, canonical=name, skeleton=name, epoch=epoch, private=private, password_hash=None, at_ms=1)
 
 
 def member(conv: int, who: int, role: Any = "member") -> e.PutMember:
@@ -42,9 +40,7 @@ def do(*effects: Any, who: int = OWNER, **more: Any) -> Action:
     return Action(effects=effects, account=who, **more)
 
 
-def say(
-    text: str, cid: str | None = None, *, who: int = ANN, conv: int | Pair = LOBBY, reply_to: int | None = None, **more: Any
-) -> Action:
+def say(text: str, cid: str | None = None, *, who: int = ANN, conv: int | Pair = LOBBY, reply_to: int | None = None, **more: Any) -> Action:
     said = Append(conv=conv, kind="message", author=who, body=text, reply_to=reply_to)
     return Action(effects=(said,), account=who, cid=cid, digest=digest(conv, text) if cid is not None else None, **more)
 

@@ -468,5 +468,3 @@ def test_what_was_stored_is_there_after_sigkill(writer):
             for (conv, seq), text in ledger.items():
                 assert found[conv][seq - 1] == text
     assert len(ledger) > 1000
-
-
