@@ -27,7 +27,7 @@ import trio
 
 from chat import authentication, catchup
 from chat.config import Limits
-from chat.errors import ChatError, RemoteProtocolError
+from chat.errors import ChatError, LocalProtocolError, RemoteProtocolError
 from chat.log import bind, get_logger
 from chat.protocol import messages as m
 from chat.protocol.connection import Connection as Protocol
@@ -343,11 +343,15 @@ class Connection:
             self.opening.set()
 
     def end(self, message: Any | None) -> None:
-        """Say *message*, take nothing more, and close once the outbox is empty. Idempotent."""
+        """Say *message*, take nothing more, and close once the outbox is empty. Idempotent. *Raises* nothing: the rooms call it on the way
+        of everybody's messages."""
         if self._ended:
             return
         if message is not None:
-            self._say(message)
+            try:
+                self._say(message)
+            except LocalProtocolError as error:
+                log.error("last_word_not_said", reason=str(error))
         self._ended = True
         self.outbox.seal()
         self._stop_reading()

@@ -1,5 +1,7 @@
 """Resume and history over whole connections, without sockets: what was missed comes once, in order, with nothing between it and live."""
 
+import threading
+
 import pytest
 import trio
 import trio.testing
@@ -12,6 +14,7 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.store.base import CommitFailed
 from tests.rooms.house import of_type, open_house
 from tests.wire import open_lines
 
@@ -259,6 +262,61 @@ async def test_who_is_replaced_as_soon_as_its_resume_is_stored_is_told_and_no_er
         assert [message["type"] for message in await wire.hear("replaced")] == ["replaced"]
         await trio.testing.wait_all_tasks_blocked()
         assert not lines.services.links
+
+
+async def decided(house, wire):
+    """Wait until ann's session is meant to be this wire's."""
+    while house.desk.sessions[house.ann.session].link.outbox is not wire.outbox:  # noqa: ASYNC110
+        await trio.sleep(0.001)
+
+
+async def test_resumes_of_one_session_that_cross(house):
+    """The second comes with the token of before the first, which is worth nothing any more; the third with the first's. All three are
+    decided before one is stored. (The second used to be told `replaced` after its refusal, which ended the daemon.)"""
+    before = gone(house, house.ann)
+    commit, stored = house.writer.commit, threading.Event()
+    async with open_lines(house) as lines:
+        wire = await lines.resume(before, {})
+        token = (await wire.hear("resumed"))[-1]["resume_token"]
+        house.writer.commit = lambda actions: (stored.wait(10), commit(actions))[1]
+        await house.tell(house.bob, m.Send(id=1, cid="c", channel="lobby", text="being stored"))
+        wires = []
+        for each in (token, before, token):
+            wires.append(await lines.resume(each, {}))
+            await decided(house, wires[-1])
+        stored.set()
+        told = [[message["type"] for message in await each.hear("replaced", "error", "resumed", "closing")] for each in wires]
+        assert told == [["closing"], ["error"], ["resumed"]]
+        await trio.testing.wait_all_tasks_blocked()
+        assert [each.aborted for each in wires] == [True, True, False]
+        assert (await wires[2].ask({"type": "ping", "id": 2}))[-1]["type"] == "pong"
+
+
+async def test_a_resume_that_was_not_stored_and_its_retry_on_another_connection_that_was(house):
+    """It is decided while the refusal of the first is being looked up, and is no part of what failed."""
+    commit, stored, token = house.writer.commit, threading.Event(), gone(house, house.ann)
+
+    def fail(actions):
+        house.writer.commit = wait
+        raise CommitFailed("storage_unavailable", "locked", definite=True)
+
+    def wait(actions):
+        house.writer.commit = commit
+        stored.wait(10)
+        return commit(actions)
+
+    async with open_lines(house) as lines:
+        house.writer.commit = fail
+        first = await lines.resume(token, {})
+        while house.writer.commit is not commit:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+        second = await lines.resume(token, {})
+        await decided(house, second)
+        stored.set()
+        assert (await second.hear("resumed"))[-1]["user"] == "ann"
+        assert [message["type"] for message in await first.hear("error")] == ["error"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert first.aborted
 
 
 async def test_a_channel_that_the_store_deleted_and_the_router_does_not_know_yet(house, monkeypatch):

@@ -68,6 +68,19 @@ def let_go(wire):
     wire.outbox.drop()
 
 
+async def test_an_end_with_a_word_that_may_not_be_said_is_an_end_all_the_same(house):
+    """The rooms end connections in the middle of telling others what is stored: nothing may come back from it."""
+    async with open_lines(house) as lines:
+        wire = lines.wire()
+        await wire.say({"type": "hello", "protocol": 1, "client": "test"})
+        await wire.hear("welcome")
+        (link,) = lines.services.links
+        link.end(m.Replaced())
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.aborted
+        assert not lines.services.links
+
+
 @pytest.mark.parametrize("how", ["waits", "lags", "is busy"])
 async def test_who_is_ended_is_told_whatever_it_was_doing(house, how):
     house.manager.gone(house.ann)

@@ -156,6 +156,8 @@ def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
             if error.code == "unauthorized":  # the store has no such session: it is over at once, and not in its window
                 _is_over(desk, session)
         link.login_failed(error)
+        if link.fenced:  # another has resumed meanwhile: nothing that this one asks would be decided any more
+            link.end(None)
 
     reply = Reply(link, item.id, committed, failed=failed)
     desk.add(fx.Action(effects=(rotate,), account=item.account, conversations=True, reply=reply))
