@@ -381,7 +381,8 @@ class Action(msgspec.Struct, eq=False, kw_only=True):
     ``result``: for a command with a cid, the encoded answer to keep with it (JSON without id).
     ``reply`` is the router's business: whom to answer, and with what. The committer passes it on unseen.
     ``conversations``: also list the account's conversations as they stand at this place in the order (for session and resumed).
-    ``generation`` is that of the state the decision rests on.
+    ``generation`` is that of the state the decision rests on. ``rests``: without effects, its answer is a promise all the same (``ok`` to
+    a join of who is a member already), and is refused like what stores when that state turns out never to have been stored.
     """
 
     effects: tuple[Effect, ...] = ()
@@ -393,6 +394,7 @@ class Action(msgspec.Struct, eq=False, kw_only=True):
     reply: Any = None
     conversations: bool = False
     generation: int = 0
+    rests: bool = False
 
 
 class Placed(msgspec.Struct, gc=False):

@@ -7,6 +7,7 @@ from chat.protocol import messages as m
 from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
+from chat.rooms.audience import Reply
 from chat.rooms.desk import Desk, Handler
 from chat.rooms.policy import take
 from chat.rooms.rules import decisions as ruling
@@ -40,7 +41,7 @@ def _join(desk: Desk, link: it.Connection, id: int | str, room: Room, absent: Ch
         role = room.members.get(link.account, "member")
         return m.Ok(id=id, conv=room.conv, epoch=room.epoch, seq=seq, last_seq=router.head(room.id), topic=room.topic, role=role)
 
-    desk.answer(link, id, ok, effects)
+    desk.add(fx.Action(effects=tuple(effects), account=link.account, reply=Reply(link, id, ok), rests=not effects))
 
 
 def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:

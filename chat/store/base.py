@@ -323,10 +323,10 @@ _STATE: Final = _STORED - _STATELESS
 
 
 def stores(action: Action) -> bool:
-    """Whether *action*, when it is not a retry, writes anything."""
+    """Whether *action*, when it is not a retry, writes anything, or says that something is written."""
     if action.refusal is not None:
         return False
-    return action.cid is not None or any(type(effect) in _STORED for effect in action.effects)
+    return action.cid is not None or action.rests or any(type(effect) in _STORED for effect in action.effects)
 
 
 def changes_state(action: Action) -> bool:

@@ -1,8 +1,12 @@
 """The pipeline itself: manager and committer as tasks, around a real SQLite file; lines in the place of connections."""
 
+import math
 import sqlite3
+import threading
 
 import pytest
+import trio
+import trio.testing
 
 from chat.errors import RemoteProtocolError
 from chat.protocol import messages as m
@@ -11,6 +15,7 @@ from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.policy import RateLimits
+from chat.store.base import CommitFailed
 from tests.rooms.house import House, Line, dump, ids, of_type, open_house, resume, send
 from tests.store.faults import Faults
 
@@ -294,6 +299,36 @@ async def test_after_a_failed_commit_what_rests_on_it_is_refused_and_the_state_i
         assert house.desk.generation == 1
         assert dump(house.state) == dump(type(house.state).load(house.writer.load()))
         assert house.desk.sessions[ann.session].link is ann
+
+
+@pytest.mark.parametrize("how", ["the lock", "the disk"])
+async def test_who_joins_again_what_it_joined_by_a_commit_that_failed_is_not_told_that_it_is_in(house, how):
+    """The second join changes nothing, by the state, and its `ok` is a promise all the same."""
+    ann, commit, release, committing = house.register("ann"), house.writer.commit, threading.Event(), threading.Event()
+
+    def fail(actions):
+        house.writer.commit = commit
+        committing.set()
+        release.wait(10)
+        if how == "the lock":
+            raise CommitFailed("storage_unavailable", "locked", definite=True)
+        house.writer.min_free_bytes, house.writer._space_checked_s = 2**62, -math.inf  # found by this very commit
+        return commit(actions)
+
+    house.writer.commit = fail
+    async with house.running():
+        await house.tell(ann, m.Command(id=1, text="create-channel den", cid="c1"))
+        await trio.to_thread.run_sync(committing.wait, 10)
+        await house.tell(
+            ann, m.Join(id=2, channel="den"), m.Leave(id=3, channel="lobby"), m.Join(id=4, channel="lobby"), m.Join(id=5, channel="lobby")
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        release.set()
+        told = await house.settle(ann)
+        assert [(each["id"], each["type"]) for each in told] == [(n, "error") for n in range(1, 6)]
+        await house.tell(ann, m.Join(id=6, channel="lobby"))
+        (ok,) = await house.settle(ann)
+        assert ok["type"] == "ok"
 
 
 async def test_nobody_knows_what_became_of_it_and_it_goes_on(house):
