@@ -1,7 +1,7 @@
 """Deciding who gets a session: registration, login, resume, and the end of sessions."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from chat import accounts
@@ -94,20 +94,17 @@ def _open(
         )
         return link.opened(answer)
 
-    desk.add(_login_action(link, id, account, effects, opened))
+    def failed(error: Any) -> None:
+        desk.state.release(session)
+        link.login_failed(error)
+
+    desk.add(fx.Action(effects=tuple(effects), account=account, conversations=True, reply=Reply(link, id, opened, failed=failed)))
 
 
 def show_questions(desk: Desk, link: it.Connection) -> None:
     """What waits for the account of a session that is new, or back."""
     for question in desk.questions.shown_to(link.account):
         link.tell(question)
-
-
-def _login_action(
-    link: it.Connection, id: int | str, account: int, effects: list[fx.Effect], make: Callable[[fx.Outcome], bytes | None]
-) -> fx.Action:
-    reply = Reply(link, id, make, failed=link.login_failed)
-    return fx.Action(effects=tuple(effects), account=account, conversations=True, reply=reply)
 
 
 def list_channels(desk: Desk, account: Account) -> list[m.ChannelInfo]:

@@ -53,6 +53,8 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
             refusal = safety.not_taken(other)
         else:
             conv = fx.Pair.of(account, other.id)
+    if desk.calling and (account, request.cid) in desk.calling:  # stored, it would be in the way of what the command has done by now
+        refusal = ChatError("cid_conflict", "this cid was used for a command, which still runs")
     if refusal is None:
         wait = desk.rates.of(account).sends.take(desk.taken_at)
         if wait > 0:

@@ -309,7 +309,9 @@ _STORED: Final = frozenset(effects.Stored.__args__)
 _STATELESS: Final = {
     effects.Append,
     effects.SetReadMarker,
-    effects.RotateToken,  # who is refused it sees to the session himself, and it may be: the session may have ended meanwhile
+    effects.SetPassword,
+    effects.PutSession,  # who is refused these two sees to the session himself, and they may be:
+    effects.RotateToken,  # the password may have been changed, the session may have ended meanwhile
     effects.ForgetPreviousToken,
     effects.SessionOffline,
     effects.Audit,

@@ -350,6 +350,36 @@ async def test_nobody_knows_what_became_of_it_and_it_goes_on(house):
         assert told[0]["seq"] == 1
 
 
+@pytest.mark.parametrize("how", ["a cid for two things", "a password of before"])
+async def test_nobody_can_make_the_state_be_loaded_anew(house, how):
+    """It costs others the texts that they have on their way."""
+    ann, bob, line = house.register("ann"), house.register("bob"), Line()
+    house.do(d.create_room(house.state, house.account(ann), names.channel_name("den"), None, 0))
+    async with house.running():
+        if how == "a cid for two things":
+            await house.tell(bob, m.Command(id=1, text="join-channel den", cid="x"), send(2, "text", cid="x"))
+        else:
+            await house.tell(bob, it.PasswordVerified(id=1, password_hash="new"))
+            login = it.LoginVerified(id=1, account=bob.account, password_hash="hash of secret", renewed_hash="renewed")
+            await house.tell(line, login)
+        for n in range(9):
+            await house.tell(ann, send(n, "text", cid=f"c{n}"))
+            await trio.lowlevel.checkpoint()
+        told = await house.settle(ann)
+        assert [each["type"] for each in told if each["type"] in ("ack", "error")] == ["ack"] * 9
+        assert house.desk.generation == 0
+        if how == "a cid for two things":
+            assert {each["id"]: each.get("code") for each in bob.take() if each["type"] in ("result", "error")} == {
+                1: None,
+                2: "cid_conflict",
+            }
+            assert bob.account in house.state.room("den").members
+        else:
+            assert line.refused.code == "busy"
+            assert house.state.online[bob.account] == 1
+    assert dump(house.state) == dump(type(house.state).load(house.writer.load()))
+
+
 async def test_a_full_disk_refuses_texts_and_reloads_nothing(house):
     ann = house.register("ann")
     faults = Faults(house.writer)
