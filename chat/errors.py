@@ -5,7 +5,7 @@
 An ``OSError`` is the world's and is left alone.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Self
 
 CODES: Final = frozenset(
     """bad_request too_large unsupported unauthorized forbidden not_found name_taken bad_name cid_conflict offset_conflict
@@ -32,6 +32,12 @@ class ChatError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+    def untied(self) -> Self:
+        """This, without traceback and context, for who keeps it: the frames there hold it in turn, and only the collector would free the
+        circle."""
+        self.__traceback__ = self.__context__ = None
+        return self
 
 
 class LocalProtocolError(Exception):

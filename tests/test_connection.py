@@ -1,5 +1,6 @@
 """What a connection keeps while nobody says anything. What it does is in `tests/test_catchup.py`, `tests/e2e` and elsewhere."""
 
+import gc
 import json
 import sys
 import threading
@@ -66,6 +67,70 @@ async def sleep_forever(*args, **kwargs):
 def let_go(wire):
     wire.stalled = False
     wire.outbox.drop()
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many frames were decoded in one go, each time."""
+    sizes, receive = [], connection.Protocol.receive
+    monkeypatch.setattr(connection.Protocol, "receive", lambda self, frames: (sizes.append(len(frames)), receive(self, frames))[1])
+    return sizes
+
+
+async def test_who_sends_nonsense_before_a_session_is_closed_before_much_of_it_is_read(house, decoded):
+    """A chunk holds 65,536 frames of nothing, and each costs as much as some texts."""
+    async with open_lines(house) as lines:
+        wire = lines.wire()
+        await wire.say({"type": "hello", "protocol": 1, "client": "test"})
+        await wire.hear("welcome")
+        await wire.to_server.send([b"{"] * 65_536)
+        told = await wire.hear("closing")
+        assert (len(told), told[-1]["code"]) == (connection.LOGIN_REQUESTS, "timeout")
+        await trio.testing.wait_all_tasks_blocked()
+        assert decoded == [1, connection.SLICE]
+
+
+async def test_many_frames_of_one_chunk_are_decoded_in_slices_between_which_others_run(house, decoded):
+    async with open_lines(house) as lines:
+        wire, other = await lines.resume(house.ann.token, {}), await lines.resume(house.register("bob").token, {})
+        await wire.hear("resumed")
+        await other.hear("resumed")
+        decoded.clear()
+        ping = {"type": "ping", "id": 2}
+        wire.to_server.send_nowait([json.dumps({"type": "ping", "id": n}).encode() for n in range(10 * connection.SLICE)])
+        await wire.hear("pong")
+        await other.ask(ping)
+        assert len(decoded) < 11
+        while wire.messages[-1]["id"] != 10 * connection.SLICE - 1:
+            await wire.hear_more()
+        assert sorted(decoded) == [1, *[connection.SLICE] * 10]
+
+
+@pytest.mark.parametrize(
+    "frame", [b"{", b"", b'{"type":"send"}', b'{"type":"nope"}', b"\xff", b'{"type":"hello","protocol":1,"client":"x"}']
+)
+def test_what_is_refused_leaves_nothing_for_the_collector(frame):
+    protocol = connection.Protocol(connection.Role.SERVER, text_bytes=1000)
+    protocol.receive([b'{"type":"hello","protocol":1,"client":"test"}'])
+    gc.collect()
+    received = protocol.receive([frame] * 100)
+    assert len(received) == 100
+    del received
+    assert gc.collect() < 100
+
+
+@pytest.mark.parametrize(("nonsense", "answered"), [(connection.NONSENSE, True), (connection.NONSENSE + 1, False)])
+async def test_who_sends_nonsense_waits_for_it(house, monkeypatch, nonsense, answered):
+    monkeypatch.setattr(connection, "NONSENSE_S", 1000)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(house.ann.token, {})
+        await wire.hear("resumed")
+        await wire.to_server.send([b"{"] * nonsense)
+        await wire.say({"type": "ping", "id": 2})
+        await house.settle()
+        await trio.testing.wait_all_tasks_blocked()
+        told = [message["type"] for message in wire.messages]
+        assert (told.count("error"), told.count("pong")) == (nonsense, answered)
 
 
 async def test_an_end_with_a_word_that_may_not_be_said_is_an_end_all_the_same(house):

@@ -90,7 +90,7 @@ class Connection:
                     break
                 if error.id is not None and error.id == self._pending:
                     error.id = None  # that id is the opener's, whose own answer is still to come
-                received.append(error)
+                received.append(error.untied())
         return received
 
     def _step_theirs(self, message: Any) -> None:

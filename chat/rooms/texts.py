@@ -231,7 +231,7 @@ def _start(desk: Desk, link: it.Connection, asked: Asked, later: it.Later) -> No
             try:
                 decide = await perform(run, lambda: later.run(run), desk.settings.command_s)
             except ChatError as refused:
-                error = _untied(refused)
+                error = refused.untied()
             desk.questions.finish(run)
             handed_on = await desk.ask(Finished(calling=calling, decide=decide, error=error))
         finally:
@@ -270,14 +270,9 @@ def finished(desk: Desk, item: Finished) -> None:
         _finish(desk, link, asked, done)
         again = ChatError("busy", "this command is being forgotten; try again", retry_after=1)
     except ChatError as error:
-        again = _untied(error)
+        again = error.untied()
         _refuse(desk, link, asked, again)
     _over(desk, item.calling, again, others)
-
-
-def _untied(error: ChatError) -> ChatError:
-    """*error* without its traceback, for who keeps it: the frames there hold it in turn, and only the collector would free the circle."""
-    return error.with_traceback(None)
 
 
 def _over(desk: Desk, calling: Calling, error: ChatError, unanswered: list[tuple[it.Connection, int | str]]) -> None:
