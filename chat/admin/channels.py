@@ -1,14 +1,12 @@
 """Handlers that change channels, and those that speak."""
 
-from functools import partial
 from typing import Any
 
 from chat.admin.registry import Call, handler
 from chat.errors import ChatError
 from chat.rooms import decisions as d
 from chat.rooms.moderation import operator as a
-from chat.store.base import Writer
-from chat.store.retention import ROWS, Cut
+from chat.store.retention import ROWS
 
 
 @handler("channel.delete", offline=True)
@@ -44,10 +42,6 @@ async def broadcast(call: Call, text: str) -> dict[str, Any]:
     return {"online": online}
 
 
-def _trim(cut: Cut, writer: Writer) -> bool:
-    return writer.trim(cut.conv, cut.below, rows=ROWS)
-
-
 @handler("retention.set", offline=True)
 async def retention(call: Call, channel: str | None = None, keep_ms: int | None = None, keep_bytes: int | None = None) -> dict[str, Any]:
     """See `chat.rooms.effects.SetRetention`. What is to go by it goes at once, in steps that others do not feel."""
@@ -60,7 +54,7 @@ async def retention(call: Call, channel: str | None = None, keep_ms: int | None 
     found = await call.house.cuts()
     total, done = sum(cut.records for cut in found), 0
     for cut in found:
-        while await call.house.write(partial(_trim, cut)):
+        while await call.house.trim(cut):
             done += ROWS
             await call.progress(done, total, "records")
     return {"channel": channel, "keep_ms": keep_ms, "keep_bytes": keep_bytes, "deleted": total}

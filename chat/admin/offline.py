@@ -16,7 +16,7 @@ from chat.errors import ChatError
 from chat.rooms import effects as fx
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, StoreRefused, Writer
-from chat.store.retention import Cut
+from chat.store.retention import ROWS, Cut
 from chat.store.sqlite import SqliteStore, open_sqlite
 
 T = TypeVar("T")
@@ -55,6 +55,9 @@ class Shut:
 
     async def cuts(self) -> list[Cut]:
         return await self._store.cuts(time.time_ns() // 1_000_000)
+
+    async def trim(self, cut: Cut) -> bool:
+        return await self.write(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
 
 
 def run(

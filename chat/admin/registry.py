@@ -62,6 +62,10 @@ class House(Protocol):
         """What the retention says is to go now. *Raises* ChatError storage_unavailable."""
         ...
 
+    async def trim(self, cut: Cut) -> bool:
+        """Delete some of it. *Returns* whether some is left. *Raises* ChatError storage_unavailable, storage_full."""
+        ...
+
 
 @attrs.frozen(kw_only=True)
 class Daemon:

@@ -21,7 +21,7 @@ from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, Writer
-from chat.store.retention import Cut
+from chat.store.retention import ROWS, Cut
 
 log = get_logger("chat.admin")
 T = TypeVar("T")
@@ -72,6 +72,11 @@ class Open:
 
     async def cuts(self) -> list[Cut]:
         return cast("list[Cut]", await self._daemon.parts.store.cuts(time.time_ns() // 1_000_000))
+
+    async def trim(self, cut: Cut) -> bool:
+        more = await self.write(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
+        self._daemon.parts.manager.desk.router.read_anew(cut.conv)
+        return more
 
 
 @attrs.define(eq=False)

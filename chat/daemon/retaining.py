@@ -34,4 +34,5 @@ async def _trim(parts: Parts, cut: Cut) -> None:
     more = True
     while more:
         more = await parts.committer.ask(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
+        parts.manager.desk.router.read_anew(cut.conv)
         await trio.sleep(PAUSE_S)

@@ -161,6 +161,8 @@ class Router(Audiences):
                     self._tell_account(place, account, codec.encode(message))
                 case fx.EraseTexts(conv=conv, seqs=seqs):
                     self._erase(conv, set(seqs))
+                case fx.ForgetAccount():
+                    self.read_anew(*self.by_conv)
                 case fx.TellRoom(room=room, message=message):
                     self._tell_room(place, room, codec.encode(message))
                 case fx.CloseSessions() | fx.CloseNetwork():
@@ -196,6 +198,12 @@ class Router(Audiences):
                 if item.seq in seqs and item.append.kind == "message":
                     erased = msgspec.structs.replace(item.append, body=None)  # as in the store; it is told only
                     audience.ring[at] = fx.Placed(erased, item.conv, item.epoch, item.seq, item.ts, item.cid)
+
+    def read_anew(self, *convs: int) -> None:
+        """Records of *convs* are erased or deleted in the store, in steps: who is catching up reads all of them there."""
+        for conv in convs:
+            if (audience := self.by_conv.get(conv)) is not None:
+                audience.ring = None
 
     def _open_pair(self, item: fx.Placed) -> Audience:
         """The first record of a private conversation that nobody had open: whoever of the two is online has it now."""

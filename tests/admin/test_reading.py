@@ -65,6 +65,20 @@ async def test_search(served):
     assert "there is no user" in await shell.refused("search x --user nobody")
 
 
+@pytest.mark.parametrize("how", ["retention lobby --size 45b --apply", "user forget bob --yes"])
+async def test_what_is_gone_is_not_replayed_from_memory(served, how):
+    """The router keeps the latest records for who catches up."""
+    carol = served.carol
+    epoch = carol.opened["heads"]["#lobby"][0]
+    await Shell(served.data_dir)(how)
+    async with await Guest.resume(served, carol.opened["resume_token"], {"#lobby": [epoch, 1]}) as back:
+        said = {m["seq"]: m["text"] for m in back.received if m["type"] == "message"}
+        assert said.get(1, "") == ""
+        assert said[2] == EVIL
+        replayed = [m for m in back.received if m.get("conv") == "#lobby" and "seq" in m]
+        assert (await back.ask("history", conv="#lobby", limit=9))["messages"] == replayed
+
+
 async def test_retention_tells_first_and_then_does(served):
     shell = Shell(served.data_dir)
     assert (await shell("retention")).stdout.split() == ["WHERE", "KEPT", "server", "everything"]
