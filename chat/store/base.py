@@ -286,7 +286,8 @@ class KnownCid(msgspec.Struct, kw_only=True, gc=False):
 
 
 class CommitFailed(Exception):
-    """``definite``: nothing of it is stored or ever will be. ``code`` is storage_unavailable or storage_full.
+    """``definite``: nothing of it is stored or ever will be. ``code`` is storage_unavailable or storage_full; internal_error where
+    a bug made something fail that was asked of the committer.
 
     ``one_row``: the storage is well and one of the actions is not; `Writer.commit_one_by_one` finds out which. Then definite too.
     """

@@ -27,7 +27,7 @@ import trio
 
 from chat.errors import ChatError
 from chat.histogram import Histogram
-from chat.log import get_logger
+from chat.log import describe, get_logger, new_error_id
 from chat.rooms.effects import Action, Outcome
 from chat.store.base import CommitFailed, Snapshot, Writer, changes_state, stores
 from chat.store.thread import OneThread, open_thread
@@ -57,7 +57,10 @@ log = get_logger("chat.store")
 
 @attrs.define(eq=False)
 class _Ask:
-    """Something else for the writer's thread, at its place among the batches."""
+    """Something else for the writer's thread, at its place among the batches.
+
+    *vital*: when it fails the store is out, and a surprise in it is the end of the committer. Any other fails alone.
+    """
 
     call: Callable[[], Any]
     vital: bool
@@ -101,6 +104,7 @@ class Committer:
         self._late = 0  # how many more batches waited already when a commit failed
         self._error = NOT_STORED  # what those who are refused are told
         self._rounds = 0  # that this group may still wait for what is on its way
+        self._surprised = ""  # by which surprise the last ask failed
         self._out = False  # nothing is asked of the store before it has recovered
         self.commit_s = Histogram(COMMIT_S)
         self.commit_size = Histogram(COMMIT_SIZE)
@@ -127,7 +131,7 @@ class Committer:
         return await self._ask(lambda: self._writer.tidy(cids_before_ms=cids_before_ms, rows=rows), vital=False)
 
     async def ask(self, step: Callable[[Writer], T]) -> T:
-        """One short step of the writer's, between two transactions. *Raises* CommitFailed; *step* raises nothing else."""
+        """One short step of the writer's, between two transactions. *Raises* CommitFailed: internal_error for a bug in *step*."""
         return await self._ask(lambda: step(self._writer), vital=False)
 
     async def run(self) -> None:
@@ -289,7 +293,21 @@ class Committer:
             if ask.vital:
                 log.error("store_does_not_answer", code=exc.code, reason=exc.message)
                 self._go_out(exc)
+        except Exception as exc:
+            if ask.vital:  # without a state nothing can be decided
+                raise
+            ask.error = self._surprise(exc)
+        else:
+            self._surprised = ""
         ask.done.set()
+
+    def _surprise(self, exc: Exception) -> CommitFailed:
+        """The error of an ask, for a bug. It is logged once: who looks at the store comes back twice a second."""
+        what = describe(exc)
+        if what != self._surprised:
+            self._surprised = what
+            log.error("ask_failed", error_id=new_error_id(), exc_info=exc)
+        return CommitFailed("internal_error", f"internal error ({what}); the log has more", definite=False)
 
     async def _next(self, in_thread: OneThread) -> list[Action] | _Ask:
         while self._out:

@@ -91,8 +91,7 @@ class SqliteWriter:
             raise CommitFailed("storage_full", "the server's disk is full", definite=True)
         if self.low:
             raise CommitFailed("storage_full", NEARLY_FULL, definite=True)
-        if not self.path.exists():
-            raise CommitFailed("storage_unavailable", f"{self.path} is gone", definite=True)
+        self._look()
         self._writing(lambda: self._db.execute("SELECT generation FROM meta").fetchone())
 
     def tidy(self, *, cids_before_ms: int, rows: int = 2000) -> bool:
@@ -192,6 +191,15 @@ class SqliteWriter:
         self._sick = True
         self._db = self._connect()
         self._sick = False
+
+    def _look(self) -> None:
+        """SQLite goes on with its descriptors when the file is gone, or its folder cannot be looked at; a restart would not find it."""
+        try:
+            os.stat(self.path)
+        except FileNotFoundError as exc:
+            raise CommitFailed("storage_unavailable", f"{self.path} is gone", definite=True) from exc
+        except OSError as exc:
+            raise CommitFailed("storage_unavailable", f"{self.path}: {exc.strerror}", definite=True) from exc
 
     def _check_space(self) -> None:
         now_s = time.monotonic()

@@ -6,6 +6,7 @@ import threading
 
 import attrs
 import pytest
+import structlog
 import trio
 
 from chat.rooms import effects as e
@@ -485,3 +486,39 @@ async def test_a_surprise_ends_the_committer(house):
         await house.committer.run()
     house.faults.heal()
     assert await texts(house) == []
+
+
+async def test_a_surprise_in_an_ask_is_told_to_who_asked_and_logged_once(house):
+    def surprise(writer):
+        raise ValueError("of no kind that is known")
+
+    with structlog.testing.capture_logs() as logged:
+        async with running(house):
+            for _ in range(3):
+                with pytest.raises(CommitFailed) as failed:
+                    await house.committer.ask(surprise)
+                assert (failed.value.code, failed.value.definite) == ("internal_error", False)
+            assert not house.committer.out
+            assert seqs(await house.send(say("a"))) == [[1]]
+            assert [line["event"] for line in logged] == ["ask_failed"]
+            await house.committer.ask(lambda writer: writer.check())
+            with pytest.raises(CommitFailed):
+                await house.committer.ask(surprise)
+    assert [line["event"] for line in logged] == ["ask_failed", "ask_failed"]  # it was well in between
+
+
+async def test_a_surprise_in_loading_is_the_end(house, monkeypatch):
+    """No state, nothing to decide on: who starts the daemon anew is to see it."""
+
+    def surprise():
+        raise ValueError("a row of no kind that is known")
+
+    async def load():
+        async with running(house) as nursery:
+            nursery.start_soon(house.committer.load)
+            await trio.sleep_forever()
+
+    monkeypatch.setattr(house.store.writer, "load", surprise)
+    with pytest.raises(ExceptionGroup) as ended:
+        await load()
+    assert ended.group_contains(ValueError)

@@ -1,6 +1,8 @@
 """What can go wrong under the writer, and what is certain afterwards."""
 
 import contextlib
+import errno
+import os
 import random
 import sqlite3
 import subprocess
@@ -350,6 +352,24 @@ def test_a_folder_that_is_gone_is_an_outage_and_no_end(writer):
     away.rename(folder)
     writer.check()
     assert seqs(writer.commit([say("b", "c1")])) == [[1]]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_folder_that_cannot_be_looked_at_is_an_outage_and_no_end(writer, monkeypatch, number):
+    """SQLite's descriptors may work all the while."""
+    stat = os.stat
+
+    def fail(path, *args, **kwargs):
+        if path == writer.path:
+            raise OSError(number, os.strerror(number))
+        return stat(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", fail)
+        with pytest.raises(CommitFailed, match=os.strerror(number)) as failed:
+            writer.check()
+    assert (failed.value.code, failed.value.definite) == ("storage_unavailable", True)
+    writer.check()
 
 
 def test_a_database_that_cannot_grow_says_storage_full_and_goes_on_when_it_can(writer):
