@@ -95,7 +95,8 @@ async def _main(course: Course, on_ready: Callable[[ReadyInfo], None], checked: 
                 locked=True,
                 checked=checked,
             ) as store:
-                await _serve(course, store, on_ready)
+                if not course.ending:  # a signal while the database was opened: nobody listens any more
+                    await _serve(course, store, on_ready)
             if not await course.goes_on():
                 break
             checked = False

@@ -189,8 +189,31 @@ def disk_hangs() -> None:
     SqliteWriter.commit = hang
 
 
+def opening_held() -> None:
+    """The database is opened when there is no file "hold" beside the data folder any more. A successor is not held up: it dies."""
+    import os
+    from pathlib import Path
+
+    from chat.background.origin import HANDOVER
+    from chat.store import sqlite
+
+    prepare = sqlite.prepare
+
+    def hold(path: Path, **options: Any) -> None:
+        print("opening", file=sys.stderr, flush=True)
+        while path.parent.with_name("hold").exists():
+            time.sleep(0.005)
+        prepare(path, **options)
+
+    if HANDOVER in os.environ:
+        _heir_dies()
+    else:
+        sqlite.prepare = hold
+
+
 BREACHES = (ack_before_commit, dedupe_off, seq_from_memory, no_sync)
-SABOTAGES = {f.__name__: f for f in (*BREACHES, upgraded, bad_migration, dies_migrated, heir_dies, heir_hangs, heir_checks, disk_hangs)}
+SUCCESSORS = (upgraded, bad_migration, dies_migrated, heir_dies, heir_hangs, heir_checks)
+SABOTAGES = {f.__name__: f for f in (*BREACHES, *SUCCESSORS, disk_hangs, opening_held)}
 
 
 def command(name: str) -> tuple[str, ...]:

@@ -55,14 +55,10 @@ class Server:
 
     async def start(self, *, within_s: float = 30) -> None:
         """*Waits* until it says that it is ready. *Raises* RuntimeError with what it said instead."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(self.data_dir)}
-        with self.log.open("ab") as log:
-            self._process = await trio.lowlevel.open_process(
-                self.arguments(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment
-            )
-        self.starts += 1
+        await self.launch()
         said = b""
         with trio.move_on_after(within_s):
+            assert self._process is not None
             assert self._process.stdout is not None
             async for chunk in self._process.stdout:
                 said += chunk
@@ -72,6 +68,15 @@ class Server:
                     return
         await self.kill()
         raise RuntimeError(f"the server is not ready; it said {said!r} and {self.log.read_text()[-2000:]}")
+
+    async def launch(self) -> None:
+        """Start it, and do not wait."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(self.data_dir)}
+        with self.log.open("ab") as log:
+            self._process = await trio.lowlevel.open_process(
+                self.arguments(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment
+            )
+        self.starts += 1
 
     def pid(self) -> int:
         assert self._process is not None

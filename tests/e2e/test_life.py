@@ -16,7 +16,7 @@ from chat.background import holder, wait_free
 from tests.e2e.guests import Guest, serving
 from tests.e2e.restart import Background
 from tests.e2e.sabotage import command as sabotaged
-from tests.e2e.server import CHAT, GENEROUS, ROOT
+from tests.e2e.server import CHAT, GENEROUS, ROOT, Server
 
 pytestmark = pytest.mark.xdist_group("e2e-life")
 
@@ -117,6 +117,23 @@ async def test_a_second_signal_ends_it_within_a_second(tmp_path, how):
             print(f"ended after {time.monotonic() - began:.2f} s")
             assert time.monotonic() - began < 1.5, "1 s, and half of one for a machine that runs other tests meanwhile"
             assert not (server.data_dir / "chat.pid").exists()
+    finally:
+        await server.kill()
+
+
+async def test_a_signal_while_the_database_is_opened_is_no_failure(tmp_path):
+    """Checking one of some GB takes its time."""
+    server = Server(tmp_path / "data", command=sabotaged("opening_held"))
+    (tmp_path / "hold").touch()
+    await server.launch()
+    try:
+        await until(lambda: "opening" in server.log.read_text())
+        server.terminate()
+        await until(lambda: "stopping" in server.log.read_text())
+        (tmp_path / "hold").unlink()
+        with trio.fail_after(10):
+            assert await server.wait() == 0
+        assert "Bad file descriptor" not in server.log.read_text()
     finally:
         await server.kill()
 

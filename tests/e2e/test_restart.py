@@ -122,6 +122,22 @@ async def test_one_that_dies_with_the_data_is_replaced_by_the_old_one(tmp_path):
         assert "not restarted" in await server.chat("restart", check=False), "and it can be tried again"
 
 
+async def test_sigterm_while_the_old_one_opens_the_store_again_is_no_failure(tmp_path):
+    async with running(tmp_path, sabotaged("opening_held")) as server, trio.open_nursery() as nursery:
+        (tmp_path / "hold").touch()
+        nursery.start_soon(partial(server.chat, "restart", check=False))
+        with trio.fail_after(30):
+            while not server.logged("restart_failed"):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            os.kill(holder_of(server).pid, signal.SIGTERM)
+            while not server.logged("stopping"):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        (tmp_path / "hold").unlink()
+        assert await trio.to_thread.run_sync(wait_free, server.data_dir / "chat.lock", 10)
+        assert not server.logged("daemon_ended")
+        assert not (server.data_dir / "chat.pid").exists()
+
+
 @pytest.mark.long
 async def test_a_migration_that_fails_leaves_the_old_one_serving(tmp_path):
     async with running(tmp_path, sabotaged("bad_migration")) as server:
