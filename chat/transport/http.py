@@ -17,6 +17,7 @@ import binascii
 import email.utils
 import hashlib
 import ipaddress
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -36,6 +37,7 @@ from chat.transport.tls import TlsTransport
 HEAD_BYTES: Final = 16 * 1024
 HEAD_S: Final = 5.0  # for a whole request head (contract section 7: WebSocket handshake 5 s); also the silence between two
 REQUESTS: Final = 1000  # on one connection
+LAST_S: Final = 0.2  # for a peer to close its side, once the daemon drains: nobody shall hold up who stops or restarts
 SLICE_BYTES: Final = 64 * 1024
 WS_PATH: Final = "/ws"
 INDEX: Final = "index.html"
@@ -196,16 +198,22 @@ class Site:
     files: Mapping[str, StaticFile]
     origins: Origins
     handler: Callable[[websocket.WebTransport], Awaitable[None]]
+    _stopping: bool = False
     _reading: set[trio.CancelScope] = attrs.Factory(set)  # those who wait for a request
+    _ending: set[trio.CancelScope] = attrs.Factory(set)  # those who wait for the peer's end
 
     def stop(self) -> None:
-        """The daemon drains: wait for no more requests. WebSockets are the handler's."""
+        """The daemon drains: wait for no more requests, neither of those who are here nor of those who come yet. WebSockets are the
+        handler's."""
+        self._stopping = True
         for scope in self._reading:
             scope.cancel()
+        for scope in self._ending:
+            scope.deadline = trio.current_time() + LAST_S
 
     async def read_head(self, transport: SocketTransport, received: bytes, *, first: bool) -> "tuple[h11.Request, bytes] | None":
         """The next request, and what came behind its head. None: there is none. *Raises* _Refused."""
-        with trio.move_on_after(HEAD_S) as in_time:
+        with trio.move_on_after(0 if self._stopping else HEAD_S) as in_time:
             self._reading.add(in_time)
             try:
                 return await _read_head(transport, received)
@@ -215,6 +223,20 @@ class Site:
             raise _Refused(408)
         return None  # between two requests there is nothing to answer
 
+    async def close(self, transport: SocketTransport) -> None:
+        """In order, when the peer has taken what was answered."""
+        with trio.move_on_after(transport.outbox.limits.write_deadline_s) as in_time:
+            await transport.drain()
+        if in_time.cancelled_caught:
+            transport.abort()
+            return
+        with trio.move_on_after(LAST_S if self._stopping else math.inf) as scope:
+            self._ending.add(scope)
+            try:
+                await transport.aclose()
+            finally:
+                self._ending.discard(scope)
+
 
 async def serve(site: Site, transport: SocketTransport) -> None:
     """The door's ``web_handler``: answer requests until one becomes a WebSocket or the connection ends.
@@ -223,7 +245,7 @@ async def serve(site: Site, transport: SocketTransport) -> None:
     """
     upgrade = await _answer_all(site, transport)
     if upgrade is None:
-        await transport.aclose()
+        await site.close(transport)
         return
     key, received = upgrade
     await websocket.serve(transport, site.handler, key=key, received=received)

@@ -252,6 +252,50 @@ async def test_stopping_waits_for_no_more_requests(mock_clock):
             assert await socket.message() == b"still there"
 
 
+async def over(server):
+    """*Waits*, by the clock of the test, until no connection is left. *Returns* how many seconds it took."""
+    began = trio.current_time()
+    while server.connections.child_tasks:  # noqa: ASYNC110
+        await trio.sleep(0.01)
+    return trio.current_time() - began
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+async def test_who_asks_just_after_the_stop_is_not_waited_for_either(kind, autojump_clock):
+    """Nor for the end of a peer that keeps its side open."""
+    web = site(echo)
+    async with open_web(web=web) as server, open_browser(server, kind, say=b"") as late:
+        web.stop()
+        began = trio.current_time()
+        await late.send(b"GET /")
+        assert (await late.answer()).status == 408
+        assert trio.current_time() == began
+        assert await over(server) < 2 * http.LAST_S
+
+
+@pytest.mark.parametrize("say", [b"HTTP/1.0\r\n\r\n", b"nonsense\r\n\r\n"], ids=["answered", "refused"])
+async def test_who_keeps_an_answered_connection_open_does_not_hold_up_the_end(say, autojump_clock):
+    web = site(echo)
+    async with open_web(web=web) as server, open_browser(server, say=b"GET / " + say) as browser:
+        assert await browser.answer() is not None
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.connections.child_tasks
+        web.stop()
+        assert await over(server) < 2 * http.LAST_S
+
+
+async def test_an_answer_that_is_under_way_when_it_stops_arrives(autojump_clock):
+    web = site(echo)
+    big = GET.replace(b" / ", b" /big.txt ")
+    async with open_web(web=web, send_buffer=4096) as server, open_browser(server, say=big, receive_buffer=4096) as browser:
+        await trio.testing.wait_all_tasks_blocked()
+        web.stop()
+        await trio.sleep(2 * http.LAST_S)
+        assert (await browser.answer()).body == FILES["big.txt"]
+        assert await browser.answer() is None
+        assert await over(server) < 2 * http.LAST_S
+
+
 # ---------------------------------------------------------------- the upgrade
 
 
