@@ -1,5 +1,6 @@
 """Starting, stopping and asking, with real processes; the daemon itself is a stand-in that behaves in every bad way."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import structlog
 
 from chat import background
 from chat.background import Running, StartRefused, holder, take_lock
@@ -422,6 +424,59 @@ def test_a_lock_file_with_anything_in_it(tmp_path, content):
     path.write_bytes(content)
     assert holder(path) == Running()
     lock.release()
+
+
+def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_on_a_full_disk_the_lock_tells_what_it_told_before(tmp_path, monkeypatch):
+    path = tmp_path / "chat.lock"
+    lock = take_lock(path)
+    lock.describe(Running(pid=7, host="h"))
+    monkeypatch.setattr(os, "pwrite", full)
+    with structlog.testing.capture_logs() as logged:
+        lock.describe(Running(pid=7, host="h", addresses=("a:1",)))
+        lock.answer(fine=True, lines=["done"])
+    assert holder(path) == Running(pid=7, host="h")
+    assert {line["event"] for line in logged} == {"lock_not_described"}
+    monkeypatch.undo()
+    lock.answer(fine=True, lines=["done"])
+    assert holder(path) == Running(pid=7, host="h", addresses=("a:1",), answers=2, answer=("fine", "done"))
+    lock.release()
+
+
+def test_on_a_full_disk_nobody_is_taken_for_the_one_before(tmp_path, monkeypatch):
+    """``chat stop`` sends its signal to whoever stands there."""
+    path = tmp_path / "chat.lock"
+    before = take_lock(path)
+    before.describe(Running(pid=7, host="h"))
+    before.release()
+    lock = take_lock(path)
+    monkeypatch.setattr(os, "pwrite", full)
+    lock.describe(Running(pid=8, host="h"))
+    assert holder(path) == Running()
+    lock.release()
+
+
+def test_on_a_full_disk_it_serves(house):
+    """No file may grow: neither the lock's nor that with the pid."""
+    house.processes.append(
+        process := subprocess.Popen(
+            house.arguments("serve"),
+            env=house.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        )
+    )
+    assert process.stdout.readline().startswith("You, the owner")
+    assert house.running() == Running()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert {json.loads(line)["event"] for line in told(err)} == {"lock_not_described"}
 
 
 def test_a_lock_held_on_another_host_is_left_alone(tmp_path):

@@ -12,8 +12,11 @@ from typing import Final
 
 import attrs
 
+from chat import log
+
 LOCK_TRIES: Final = 15  # a `chat status` holds the lock for a moment while it looks: that must not make a start fail
 LOCK_WAIT_S: Final = 0.02
+logger = log.get_logger("background")
 
 
 class StartRefused(Exception):
@@ -40,19 +43,27 @@ class DataLock:
     path: Path
     fd: int
     running: Running = Running()
+    _described: bool = False  # by this process: what stands there is not another's
 
     def describe(self, running: Running) -> None:
-        """Write down who holds it."""
+        """Write down who holds it. A disk that takes nothing is no reason to end: then what this process wrote before stays, and
+        nothing else, since ``chat stop`` sends its signal to whoever stands there."""
         self.running = running
         data = json.dumps(attrs.asdict(running)).encode()
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, data, 0)
+        try:
+            os.pwrite(self.fd, data, 0)  # first: over what is there it works on a full disk, too
+            os.ftruncate(self.fd, len(data))
+            self._described = True
+        except OSError as exc:
+            logger.error("lock_not_described", path=str(self.path), reason=str(exc))
+            if not self._described:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self.fd, 0)
 
     def answer(self, *, fine: bool, lines: Sequence[str]) -> None:
         """Tell whoever sent the last signal what came of it: signals carry no answer, and this file is where he looks."""
         answer = ("fine" if fine else "refused", *lines)
-        with contextlib.suppress(OSError):  # a full disk
-            self.describe(attrs.evolve(self.running, answers=self.running.answers + 1, answer=answer))
+        self.describe(attrs.evolve(self.running, answers=self.running.answers + 1, answer=answer))
 
     def release(self) -> None:
         if self.fd >= 0:
