@@ -290,14 +290,16 @@ class CommitFailed(Exception):
     a bug made something fail that was asked of the committer.
 
     ``one_row``: the storage is well and one of the actions is not; `Writer.commit_one_by_one` finds out which. Then definite too.
+    ``locked``: somebody else has the database, and was waited for as long as may be.
     """
 
-    def __init__(self, code: str, message: str, *, definite: bool, one_row: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, definite: bool, one_row: bool = False, locked: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.definite = definite
         self.one_row = one_row
+        self.locked = locked
 
 
 class StoreRefused(Exception):

@@ -67,6 +67,7 @@ class _Ask:
     done: trio.Event = attrs.Factory(trio.Event)
     value: Any = None
     error: CommitFailed | None = None
+    abandoned: bool = False
 
 
 class Committer:
@@ -147,7 +148,6 @@ class Committer:
                 more: list[Action] | _Ask | None = item
                 while more is not None:
                     if isinstance(more, _Ask):
-                        self._late = max(0, self._late - 1)
                         ask = more
                         break
                     self._gather(more, actions)
@@ -229,10 +229,7 @@ class Committer:
         self._lose(action)
 
     async def _after_failure(self, in_thread: OneThread, actions: list[Action], exc: CommitFailed) -> list[Outcome]:
-        """The error is for all that waits by now, or each would wait for the lock as long as this one did."""
-        waiting = self._receive.statistics()
-        self._late = waiting.current_buffer_used + waiting.tasks_waiting_send
-        self._error = ChatError(exc.code, exc.message)
+        self._fail_what_waits(exc)
         for action in actions:
             if stores(action):
                 self._refuse(action, self._error)
@@ -242,6 +239,12 @@ class Committer:
             log.error("store_out", code=again.code, reason=again.message)
             self._go_out(again)
             return [self._unstored(action) for action in actions]
+
+    def _fail_what_waits(self, exc: CommitFailed) -> None:
+        """The error is for all that waits by now, or each would wait for the lock as long as this one did."""
+        waiting = self._receive.statistics()
+        self._late = waiting.current_buffer_used + waiting.tasks_waiting_send
+        self._error = ChatError(exc.code, exc.message)
 
     def _after_uncertainty(self, actions: list[Action], exc: CommitFailed) -> list[Outcome]:
         outcomes = []
@@ -277,7 +280,10 @@ class Committer:
         ask = _Ask(call, vital)
         async with self.batches.clone() as send:
             await send.send(ask)  # type: ignore[arg-type]
-        await ask.done.wait()
+        try:
+            await ask.done.wait()
+        finally:
+            ask.abandoned = True  # if it is not done: who asked waits no more
         if ask.error is not None:
             raise ask.error
         value: T = ask.value
@@ -285,11 +291,18 @@ class Committer:
 
     async def _run_ask(self, in_thread: OneThread, ask: _Ask) -> None:
         try:
+            late, self._late = self._late > 0, max(0, self._late - 1)
+            if ask.abandoned:
+                return
             if self._out:
                 raise CommitFailed("storage_unavailable", "the store is out", definite=True)
+            if late and not ask.vital:
+                raise CommitFailed(self._error.code, self._error.message, definite=True)
             ask.value = await in_thread(ask.call)
         except CommitFailed as exc:
             ask.error = exc  # told by who asked
+            if exc.locked:
+                self._fail_what_waits(exc)
             if ask.vital:
                 log.error("store_does_not_answer", code=exc.code, reason=exc.message)
                 self._go_out(exc)

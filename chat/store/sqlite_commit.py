@@ -247,7 +247,8 @@ def _is_well(exc: sqlite3.Error) -> bool:
 def _failed(exc: sqlite3.Error, *, definite: bool) -> CommitFailed:
     if _code(exc) == sqlite3.SQLITE_FULL:
         return CommitFailed("storage_full", "the server's disk is full", definite=definite)
-    return CommitFailed("storage_unavailable", f"the server cannot store just now ({exc})", definite=definite)
+    locked = _code(exc) == sqlite3.SQLITE_BUSY
+    return CommitFailed("storage_unavailable", f"the server cannot store just now ({exc})", definite=definite, locked=locked)
 
 
 def _code(exc: sqlite3.Error) -> int:

@@ -375,6 +375,55 @@ async def test_a_lock_is_waited_for_once_by_all_that_wait(house):
             assert house.failures == []
 
 
+async def test_a_lock_that_a_look_at_the_store_waited_for_was_waited_for_by_all(house):
+    """Looks come all the time, and each would have kept a text back for as long as the lock may be waited for."""
+    locker = await trio.to_thread.run_sync(lambda: start(LOCKER, str(house.store.writer.path)))
+    with locker:
+        async with running(house), trio.open_nursery() as nursery:
+            begun, failed = trio.Event(), []
+            token = trio.lowlevel.current_trio_token()
+            house.faults.before = lambda sql: token.run_sync_soon(begun.set) if sql == "BEGIN IMMEDIATE" else None
+
+            async def look():
+                try:
+                    await house.committer.ask(lambda writer: writer.check())
+                except CommitFailed as exc:
+                    failed.append(exc.code)
+
+            async def look_in_a_hurry():
+                with trio.move_on_after(0):
+                    await house.committer.ask(lambda writer: writer.check())
+
+            nursery.start_soon(look)
+            await begun.wait()
+            for _ in range(3):
+                nursery.start_soon(look)
+                nursery.start_soon(look_in_a_hurry)
+            await trio.testing.wait_all_tasks_blocked()
+            house.committer.batches.send_nowait([say("a", "c1")])
+            await house.until(lambda: house.routed)
+            assert house.faults.count("BEGIN IMMEDIATE") == 1
+            assert house.routed[0][0].error.code == "storage_unavailable"
+            locker.stdin.close()
+            await trio.to_thread.run_sync(locker.wait)
+            assert seqs(await house.send(say("a", "c1"))) == [[1]]
+            assert failed == ["storage_unavailable"] * 4
+            await house.committer.ask(lambda writer: writer.check())
+
+
+async def test_nobody_looks_for_who_has_gone(house):
+    looked = []
+    async with running(house), trio.open_nursery() as nursery:
+        release = threading.Event()
+        nursery.start_soon(house.committer.ask, lambda writer: release.wait(10))
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0.01):
+            await house.committer.ask(lambda writer: looked.append(1))
+        release.set()
+        await house.committer.ask(lambda writer: None)
+    assert not looked
+
+
 # ---------------------------------------------------------------- the store is out
 
 
