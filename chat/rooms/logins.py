@@ -10,7 +10,7 @@ from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.audience import Reply
-from chat.rooms.desk import Desk, Handler
+from chat.rooms.desk import NOBODY, Desk, Handler
 from chat.rooms.moderation import bans, safety
 from chat.rooms.moderation.sanctions import contains, network_of
 from chat.rooms.state import Account
@@ -161,11 +161,23 @@ def resume(desk: Desk, link: it.Connection, item: it.ResumeVerified) -> None:
 
 
 def _is_over(desk: Desk, session: Session) -> None:
-    session.end()
     if desk.sessions.get(session.id) is session:
         del desk.sessions[session.id]
-    desk.add(fx.Action(effects=(fx.SessionOffline(session=session.id, account=session.account),)))
+    go_offline(desk, session)
     desk.wake()
+
+
+def go_offline(desk: Desk, session: Session) -> None:
+    """*session* is held no more. While that cannot be stored it is held on, as if it had just lost its connection, and tried again."""
+    session.end()
+
+    def failed(error: Any) -> None:
+        if session.id not in desk.sessions:
+            desk.sessions[session.id] = Session(session.id, session.account, None, gone_at=desk.clock.now())
+            desk.state.hold(session.id, session.account)
+
+    offline = fx.SessionOffline(session=session.id, account=session.account)
+    desk.add(fx.Action(effects=(offline,), reply=Reply(NOBODY, 0, lambda outcome: None, failed=failed)))
 
 
 def resumed(desk: Desk, link: it.Connection, item: it.Resumed) -> None:

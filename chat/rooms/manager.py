@@ -193,8 +193,7 @@ class Manager:
         state, window_s = desk.state, desk.settings.resume_window_s
         for session in [s for s in desk.sessions.values() if s.gone_at is not None and now - s.gone_at >= window_s]:
             del desk.sessions[session.id]
-            session.end()
-            desk.add(fx.Action(effects=(fx.SessionOffline(session=session.id, account=session.account),)))
+            logins.go_offline(desk, session)
         now_ms = desk.clock.now_ms()
         for key in state.endings.due(now_ms):
             desk.add(fx.Action(effects=tuple(moderation.end(state, key, desk.settings.default_channels, now_ms))))

@@ -247,6 +247,31 @@ def test_held_for_the_resume_window_and_then_offline(house):
     assert back.take() == []
 
 
+async def test_who_goes_offline_while_nothing_can_be_stored_does_so_later(house):
+    ann, bob = house.register("ann"), house.register("bob")
+    faults = Faults(house.writer)
+
+    async def tick(seconds):
+        house.now += seconds
+        house.now_ms += seconds * 1000
+        await house.manager.inbox.send((None, [it.Tick()]))
+        await house.settle()
+
+    house.manager.gone(bob)
+    async with house.running():
+        faults.fail("UPDATE sessions SET online", sqlite3.SQLITE_FULL)
+        await tick(100)
+        assert house.state.is_online(bob.account)
+        faults.heal()
+        await tick(80)
+        assert house.state.is_online(bob.account)
+        await tick(20)
+        await tick(1)
+        assert not house.state.is_online(bob.account)
+        assert [each["users"] for each in of_type(ann.take(), "presence")] == [{"bob": False}]
+        assert bob.session not in house.desk.sessions
+
+
 def test_after_a_restart_sessions_are_held_and_then_offline(house):
     ann, bob = house.register("ann"), house.register("bob")
     again = House(house.path.parent)
