@@ -86,13 +86,13 @@ async def log_in(conn: "Connection", request: m.Login) -> None:
 
 async def resume(conn: "Connection", request: m.Resume) -> None:
     """Afterwards ``conn.replaying`` is set, or the refusal is out. *Raises* ChatError unauthorized."""
-    services = conn.services
+    services, desk = conn.services, conn.services.manager.desk
     token_hash = accounts.token_hash(request.token)
     row = await services.store.session_by_token(token_hash)
-    if row is None or row.expires_ms <= services.manager.desk.clock.now_ms():
+    if row is None or (row.expires_ms <= desk.clock.now_ms() and row.session not in desk.state.held):  # in use it does not expire
         services.guard.bad_tokens += 1
         raise ChatError("unauthorized", "this session has ended; log in again")
-    _check_address(conn, services.manager.desk.state.accounts.get(row.account))
+    _check_address(conn, desk.state.accounts.get(row.account))
     if row.token == "stale":
         services.guard.bad_tokens += 1
         await conn.ask(it.TokenReused(account=row.account, session=row.session))

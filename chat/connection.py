@@ -394,6 +394,8 @@ class Connection:
             if now - self.since > limits.login_s:
                 self.end(m.Closing(code="timeout"))
             return
+        if self._working is not None:  # it is not read just now: its pongs wait in the kernel
+            self.transport.last_received = now
         silent = now - self.transport.last_received
         if silent > limits.idle_close_s:
             self.end(m.Closing(code="timeout"))

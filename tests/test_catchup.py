@@ -264,6 +264,33 @@ async def test_who_is_replaced_as_soon_as_its_resume_is_stored_is_told_and_no_er
         assert not lines.services.links
 
 
+async def test_a_session_does_not_expire_while_it_is_in_use_nor_for_a_day_after(house):
+    """Or a restart would ask everybody for the password who has been connected for longer."""
+    day_s = 24 * 3600
+    house.now_ms += 30 * day_s * 1000
+    async with open_lines(house) as lines:
+        wire = await lines.resume(gone(house, house.ann), {})
+        token = (await wire.hear("resumed"))[-1]["resume_token"]
+        house.now_ms += 2 * day_s * 1000
+        wire.to_server.close()
+        await trio.testing.wait_all_tasks_blocked()
+        house.now += 100
+        await house.manager.inbox.send((None, [it.Tick()]))
+        await house.settle()
+        assert not house.state.is_online(house.ann.account)
+        house.now_ms += (day_s - 1) * 1000
+        wire = await lines.resume(token, {})
+        token = (await wire.hear("resumed"))[-1]["resume_token"]
+        wire.to_server.close()
+        await trio.testing.wait_all_tasks_blocked()
+        house.now += 100
+        await house.manager.inbox.send((None, [it.Tick()]))
+        await house.settle()
+        house.now_ms += day_s * 1000
+        wire = await lines.resume(token, {})
+        assert (await wire.hear("error"))[-1]["code"] == "unauthorized"
+
+
 async def decided(house, wire):
     """Wait until ann's session is meant to be this wire's."""
     while house.desk.sessions[house.ann.session].link.outbox is not wire.outbox:  # noqa: ASYNC110

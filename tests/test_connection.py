@@ -133,6 +133,25 @@ async def test_who_sends_nonsense_waits_for_it(house, monkeypatch, nonsense, ans
         assert (told.count("error"), told.count("pong")) == (nonsense, answered)
 
 
+async def test_who_reads_slowly_is_not_taken_for_silent(house):
+    """While it lags nothing of it is read, so its pongs wait in the kernel, for longer than one may be silent."""
+    async with open_lines(house) as lines:
+        wire, link = await busy(lines, house, "lags")
+        now = wire.last_received
+        for seconds in range(200):
+            link.tick(now + seconds)
+        while taken := wire.outbox.take():
+            wire.outbox.sent(len(taken))
+        wire.stalled = False
+        await trio.testing.wait_all_tasks_blocked()
+        link.tick(now + 200)
+        assert not wire.aborted
+        for seconds in range(200, 320):
+            link.tick(now + seconds)
+        await trio.testing.wait_all_tasks_blocked()
+        assert wire.aborted
+
+
 async def test_an_end_with_a_word_that_may_not_be_said_is_an_end_all_the_same(house):
     """The rooms end connections in the middle of telling others what is stored: nothing may come back from it."""
     async with open_lines(house) as lines:

@@ -201,10 +201,11 @@ class DropSessions:
 
 @attrs.frozen(kw_only=True)
 class SessionOffline:
-    """The resume window passed without a connection."""
+    """The resume window passed without a connection. From now on its token is good until ``expires_ms``."""
 
     session: str
     account: int = 0
+    expires_ms: int = 0
 
 
 # ---------------------------------------------------------------- rooms

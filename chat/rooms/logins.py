@@ -176,7 +176,8 @@ def go_offline(desk: Desk, session: Session) -> None:
             desk.sessions[session.id] = Session(session.id, session.account, None, gone_at=desk.clock.now())
             desk.state.hold(session.id, session.account)
 
-    offline = fx.SessionOffline(session=session.id, account=session.account)
+    expires_ms = desk.clock.now_ms() + int(desk.settings.token_life_s * 1000)
+    offline = fx.SessionOffline(session=session.id, account=session.account, expires_ms=expires_ms)
     desk.add(fx.Action(effects=(offline,), reply=Reply(NOBODY, 0, lambda outcome: None, failed=failed)))
 
 

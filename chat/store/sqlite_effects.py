@@ -148,7 +148,7 @@ def _drop_sessions(db: sqlite3.Connection, x: e.DropSessions) -> None:
 
 
 def _session_offline(db: sqlite3.Connection, x: e.SessionOffline) -> None:
-    db.execute("UPDATE sessions SET online = 0 WHERE session = ?", (x.session,))
+    db.execute("UPDATE sessions SET online = 0, expires_ms = max(expires_ms, ?) WHERE session = ?", (x.expires_ms, x.session))
 
 
 # ---------------------------------------------------------------- rooms
