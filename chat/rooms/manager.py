@@ -137,8 +137,9 @@ class Manager:
         link, items = envelope
         self.desk.reserve.look(self._low())
         if link is not None:
-            if not link.fenced:
-                self.desk.take(link, items)
+            if link.fenced:  # nothing that it asks is decided, but who waits for what was asked before is told
+                items = [item for item in items if type(item) is it.Barrier]
+            self.desk.take(link, items)
             return
         for item in items:
             match item:

@@ -106,6 +106,17 @@ def test_what_the_old_connection_asks_after_the_resume_is_not_decided(house):
     assert house.writer.load().rooms[0].last_seq == 1
 
 
+async def test_who_is_fenced_while_it_waits_for_its_last_answer_does_not_wait_for_ever(house):
+    """It half-closed just when its session was resumed elsewhere."""
+    ann, elsewhere, reached = house.register("ann"), Line(), trio.Event()
+    async with house.running():
+        await house.tell(elsewhere, resume(elsewhere, ann.account, ann.session, ann.token))
+        await house.tell(ann, send(1, "not decided"), it.Barrier(reached=reached.set))
+        await house.settle()
+        assert reached.is_set()
+        assert [each["type"] for each in ann.take()] == ["replaced"]
+
+
 async def test_the_second_of_two_resumes_wins(house):
     old = house.register("ann")
     house.manager.gone(old)
