@@ -338,6 +338,26 @@ def test_of_duplicate_keys_the_last_counts():
     assert decode_request(rb'{"type":"ping","\u0074ype":"pong","id":1}') == m.Pong(id=1)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"id":1.5,"id":1,"text":"x","channel":"a"',
+        '"id" : [], "id":1, "text" : "x" , "channel":"a"',
+        '"id":1,"text":"","text":"x","channel":"a"',
+        '"id":1,"text":"\\u0000","text":"x","channel":"a"',
+        '"id":1,"text":"x","channel":5,"channel":"a"',
+        '"id":1,"text":"x","channel":"a","cid":"a b"',
+        '"id":1,"text":"x","channel":"a","reply_to":0,"reply_to":null',
+        '"type":5,"id":1,"text":"x","channel":"a"',
+    ],
+)
+def test_of_duplicate_keys_the_last_counts_whatever_the_others_hold(fields):
+    data = f'{{{fields},"cid":"c","type":"send"}}'.encode()
+    assert decode_request(data) == m.Send(id=1, cid="c", channel="a", text="x")
+    for key in ("id", "text", "channel"):
+        refused(data.replace(b"}", f',"{key}":[]}}'.encode()), "bad_request")
+
+
 def test_unknown_keys_are_ignored_and_say_nothing_about_who_is_asking():
     data = frame("send", **{"from": "root", "user": "root", "role": "admin", "x": {"y": [1, 2.5]}})
     assert decode_request(data) == decode_request(frame("send"))
