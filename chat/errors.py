@@ -18,7 +18,7 @@ class ChatError(Exception):
     """A refusal that the peer is told: *code* is from `CODES`, *message* is for a person, *retry_after* is in seconds.
 
     rate_limited, busy and shutting_down always carry *retry_after*. ``why`` is the rule that a refusal rests on, where the server knows
-    one (`chat.rooms.refusals.Why`); it is not sent.
+    one (`chat.rooms.moderation.why.Why`); it is not sent.
     """
 
     why: Any = None

@@ -6,7 +6,7 @@
         async for notice in client.notices():
             ...
 
-One background task keeps the connection (`chat.client.reconnect.keep_connected`); what it reads comes to `Client.dispatch`, which
+One background task keeps the connection (`chat.client.keeper.keep_connected`); what it reads comes to `Client.dispatch`, which
 never waits. The reader of `notices` may be slow, or absent: nothing else waits for it (see `delivery`).
 """
 

@@ -2,8 +2,8 @@
 
 Theory of operation
 -------------------
-`ask` opens a `chat.rooms.questions.Question`, and waits until it is over or its time is. Who may answer, and what ends it early, is decided
-there, in the order of everything else. What it comes to for a command:
+`ask` opens a `chat.rooms.conversations.runs.Question`, and waits until it is over or its time is. Who may answer (``answers``, beside it)
+and what ends it early (``questions``) is decided there, in the order of everything else. What it comes to for a command:
 
 - an answer that will not do (none of *choices*, or *parse* raises ValueError) is refused to who gave it, and the waiting goes on;
 - `QuestionClosed` is raised where nobody answered in time, who was asked is gone, the channel is gone, or somebody took the question

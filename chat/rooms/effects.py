@@ -305,7 +305,7 @@ class SetCommandEnabled:
 
 @attrs.frozen(kw_only=True)
 class Audit:
-    """An entry of the moderation log: made by `chat.rooms.audit.entry`. The store gives it its number, its time and its hash."""
+    """An entry of the moderation log: made by `chat.rooms.moderation.audit.entry`. The store gives it its number, its time and its hash."""
 
     actor: int
     action: str

@@ -90,7 +90,7 @@ class Manager:
         desk.questions.recheck()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Decide until every clone of `inbox` is closed, then close the committer's channel.
+        """Decide until `inbox` is closed, then close the committer's channel.
 
         *If cancelled*: what was decided and not yet handed on is lost, as if it had not been read.
         """

@@ -46,7 +46,8 @@ class Account:
 
 @attrs.define(eq=False)
 class Room:
-    """``password_version`` goes up with each password: one checked outside the decision is checked against it again.
+    """``password_version``: a password that was checked outside the decision is checked against it again. It stays 0, since nothing changes
+    the password of a channel: whatever will, has to raise it.
 
     ``rules`` is what restricts writing, None while nothing does: see `chat.rooms.rules.writing`.
     """

@@ -79,8 +79,8 @@ class Transport(Protocol):
     outbox: Outbox
     last_received: float  # Trio's clock, seconds: when bytes last came from the peer
     start_pump: Callable[[Callable[[], Any]], Any] | None
-    """How a pump is started: a ``start_soon``. The door sets one that is as good as any; a connection with a nursery of its own
-    may set that one's, and None again before it ends. While it is None, what the kernel does not take waits for `drain`."""
+    """How a pump is started: a ``start_soon``. The door sets one that starts it in the nursery of the connections; `abort`
+    takes it back. While it is None, what the kernel does not take waits for `drain`."""
 
     @property
     def frame_limit(self) -> int:

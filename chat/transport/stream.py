@@ -186,7 +186,7 @@ class SocketTransport:
             self._pumping = True
             try:
                 self.start_pump(self._pump)
-            except RuntimeError:  # the connection's nursery has ended, and its `aclose` comes next
+            except RuntimeError:  # the nursery of the connections has ended, and `aclose` comes next
                 self._pumping = False
 
     async def _pump(self) -> None:

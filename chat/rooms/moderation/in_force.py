@@ -9,7 +9,7 @@ from chat.rooms.state import Account, Room, State
 
 @attrs.frozen
 class Binding:
-    """``rule`` and ``room`` are those of `chat.rooms.why.Why`."""
+    """``rule`` and ``room`` are those of `chat.rooms.moderation.why.Why`."""
 
     rule: str
     text: str

@@ -1,7 +1,7 @@
 """Whom a refused person can ask, and each person's last refusal, for //why.
 
-A refusal that rests on a rule is made by `chat.rooms.why.refused`, and says which rule, whose and for how long. Whom to ask is added where
-it is answered (`complete`), since that takes a look at the state.
+A refusal that rests on a rule is made by `chat.rooms.moderation.why.refused`, and says which rule, whose and for how long. Whom to ask is
+added where it is answered (`complete`), since that takes a look at the state.
 """
 
 from collections import OrderedDict

@@ -21,7 +21,7 @@ SLOW_MAX_S: Final = 6 * 3600
 
 
 class Filter(Protocol):
-    """`chat.rooms.filters.WordFilter`."""
+    """`chat.rooms.rules.filters.WordFilter`."""
 
     def find(self, text: str) -> str | None:
         """The first rule that *text* breaks, as it was written; None for none."""
