@@ -47,11 +47,6 @@ class Connection:
         return self._states[self.role.peer]
 
     @property
-    def established(self) -> bool:
-        """Whether there is a session: ``session`` or ``resumed`` has passed, and neither ``replaced`` nor ``closing``."""
-        return self._states[Role.CLIENT] is State.OPEN
-
-    @property
     def closed(self) -> bool:
         """Whether ``replaced`` or ``closing`` has passed: what is received from now on is dropped."""
         return self._states[Role.CLIENT] is State.CLOSED

@@ -44,6 +44,7 @@ SESSION_BYTES: Final = 1024  # with its first token and its address, 320 to 400,
 NEARLY_FULL: Final = "the server's disk is nearly full: nothing new is stored until there is room again"
 USED_UP: Final = "the server's disk is nearly full, and you have used up your share of what is left"
 
+# Only the first is asked for. The others are here so that whoever adds an effect says of which kind it is: a test wants each in one.
 GROWS: Final = frozenset({fx.CreateAccount, fx.CreateRoom, fx.SetTopic, rx.PutReport, fx.PutPluginValue})  # a value; not its deletion
 COUNTED: Final = frozenset({fx.Append, fx.Audit, fx.PutSession})  # of Append: see `NOTICES`
 BOUNDED: Final = frozenset({

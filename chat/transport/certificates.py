@@ -107,16 +107,6 @@ def reload(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     _load(context, certificate, key)
 
 
-def client_context() -> ssl.SSLContext:
-    """A client's context that checks no name and no authority: the caller compares `peer_fingerprint` with its pin."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    return context
-
-
 def host_names(certificate: bytes) -> list[str]:
     """The names and addresses that a certificate (PEM, the first of a chain) is for."""
     extensions = x509.load_pem_x509_certificate(certificate).extensions
@@ -131,14 +121,6 @@ def described(certificate: bytes) -> str:
     """Of a certificate (PEM, the first of a chain), for a person: until when it is valid, and what clients pin."""
     found = x509.load_pem_x509_certificate(certificate)
     return f"valid until {found.not_valid_after_utc:%Y-%m-%d}, fingerprint {fingerprint(certificate)}"
-
-
-def peer_fingerprint(connection: ssl.SSLObject | ssl.SSLSocket) -> str:
-    """What the peer of a finished handshake showed (a `trio.SSLStream` will do). *Raises* ValueError when it showed none."""
-    shown = connection.getpeercert(binary_form=True)
-    if not shown:
-        raise ValueError("the peer showed no certificate")
-    return fingerprint(shown)
 
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:

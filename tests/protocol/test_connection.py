@@ -129,9 +129,9 @@ def test_frames_sent_before_the_resume_is_through_are_refused_but_for_pings():
     refused(connection, SEND, "unauthorized")
     assert receive(connection, m.Ping(id=9)) == m.Ping(id=9)
     assert connection.send(m.Pong(id=9))
-    assert not connection.established
+    assert connection.their_state is not State.OPEN
     connection.send(RESUMED)
-    assert connection.established
+    assert connection.their_state is State.OPEN
     assert receive(connection, SEND) == SEND
 
 
@@ -167,7 +167,7 @@ def test_an_error_for_another_frame_never_ends_a_login_that_uses_the_same_id():
         assert error.id is None
         connection.send(m.Error(id=error.id, code=error.code, message=error.message))
     connection.send(SESSION)
-    assert connection.established
+    assert connection.their_state is State.OPEN
 
 
 @pytest.mark.parametrize("bad", [b"", b"{", b"[]", b'{"type":"nope","id":1}', b"\xff", b'{"type":"hello"}'])
@@ -196,7 +196,6 @@ def test_after_the_last_word_nothing_is_received_or_sent(state, last):
     connection = server(*AFTER[state])
     connection.send(last)
     assert connection.closed
-    assert not connection.established
     assert connection.receive([encode(SEND), b"{", encode(m.Ping(id=1))]) == []
     with pytest.raises(LocalProtocolError):
         connection.send(m.Ping(id=1))
@@ -351,7 +350,7 @@ class Pair(RuleBasedStateMachine):
             self.the_wire_delivers(role, len(self.wire[role]))
         one, other = self.ends[Role.CLIENT], self.ends[Role.SERVER]
         assert (one.our_state, one.their_state) == (other.their_state, other.our_state)
-        assert (one.established, one.closed, one.pending_id) == (other.established, other.closed, other.pending_id)
+        assert (one.closed, one.pending_id) == (other.closed, other.pending_id)
 
 
 TestPair = Pair.TestCase
