@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from chat.rooms import effects as fx
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, StoreRefused, Writer
 from chat.store.retention import ROWS, Cut
-from chat.store.sqlite import SqliteStore, open_sqlite
+from chat.store.sqlite import SqliteStore, now_ms, open_sqlite
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ class Shut:
         return self._state
 
     async def decide(self, decide: registry.Decide) -> fx.Outcome:
-        effects = tuple(decide(self._state, time.time_ns() // 1_000_000))
+        effects = tuple(decide(self._state, now_ms()))
         (outcome,) = await self.write(lambda writer: writer.commit_one_by_one([fx.Action(effects=effects)]))
         if outcome.error is not None:
             raise outcome.error
@@ -54,7 +53,7 @@ class Shut:
             raise ChatError(failed.code, failed.message) from failed
 
     async def cuts(self) -> list[Cut]:
-        return await self._store.cuts(time.time_ns() // 1_000_000)
+        return await self._store.cuts(now_ms())
 
     async def trim(self, cut: Cut) -> bool:
         return await self.write(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar, cast
@@ -22,6 +21,7 @@ from chat.rooms import items as it
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, Writer
 from chat.store.retention import ROWS, Cut
+from chat.store.sqlite import now_ms
 
 log = get_logger("chat.admin")
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Open:
             raise ChatError(failed.code, failed.message) from failed
 
     async def cuts(self) -> list[Cut]:
-        return cast("list[Cut]", await self._daemon.parts.store.cuts(time.time_ns() // 1_000_000))
+        return cast("list[Cut]", await self._daemon.parts.store.cuts(now_ms()))
 
     async def trim(self, cut: Cut) -> bool:
         more = await self.write(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))

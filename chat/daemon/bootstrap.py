@@ -8,13 +8,14 @@ import trio
 from chat import accounts, joinline
 from chat.background import ReadyInfo, StartRefused
 from chat.config import Config
-from chat.daemon.parts import Parts, now_ms
+from chat.daemon.parts import Parts
 from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import decisions
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.state import State
+from chat.store.sqlite import now_ms
 from chat.transport import certificates
 
 

@@ -1,6 +1,5 @@
 """The parts of a daemon, and who knows whom."""
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,16 +27,12 @@ from chat.rooms.policy import RateLimits
 from chat.rooms.router import Router
 from chat.store.base import CommitFailed, Snapshot
 from chat.store.committer import Committer
-from chat.store.sqlite import SqliteStore
+from chat.store.sqlite import SqliteStore, now_ms
 from chat.transport import certificates, http
 from chat.transport.outbox import FlushSet, OutboxPool
 
 CLOSE_LOG_S: Final = 0.5  # for what is written for people who read with less: it must not hold up the end, nor a restart
 PAGE: Final = Path(__file__).parents[1] / "frontends" / "web" / "static"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @attrs.frozen(kw_only=True)

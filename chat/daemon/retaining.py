@@ -4,11 +4,12 @@ from typing import Final
 
 import trio
 
-from chat.daemon.parts import Parts, now_ms
+from chat.daemon.parts import Parts
 from chat.errors import ChatError
 from chat.log import get_logger
 from chat.store.base import CommitFailed
 from chat.store.retention import ROWS, Cut
+from chat.store.sqlite import now_ms
 
 EVERY_S: Final = 3600.0
 FIRST_S: Final = 60.0  # after a start, when everybody has come back

@@ -6,11 +6,12 @@ from typing import Final, Protocol
 import trio
 
 from chat.background import systemd
-from chat.daemon.parts import Parts, now_ms
+from chat.daemon.parts import Parts
 from chat.log import flush as flush_log
 from chat.log import get_logger
 from chat.rooms import items as it
 from chat.store.base import CommitFailed
+from chat.store.sqlite import now_ms
 
 CID_LIFE_MS: Final = 7 * 24 * 3600 * 1000  # contract, section 3
 TIDY_S: Final = 3600.0
