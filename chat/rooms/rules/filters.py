@@ -26,6 +26,7 @@ from chat.protocol import names
 
 RULES_MAX: Final = 100  # of one channel, and of the server
 RULE_CHARACTERS: Final = 64
+PIECE: Final = 32  # characters that are decomposed at once: the marks in a row are sorted, which takes the square of how many they are
 
 _WORDS: Final = re.compile(r"\w+")
 _RULE_WORDS: Final = re.compile(r"[\w*?]+")
@@ -35,11 +36,14 @@ _INVISIBLE: Final = dict.fromkeys(
 
 
 def fold(text: str) -> str:
-    """What is compared. ASCII costs next to nothing; else about 0.1 µs a character."""
+    """What is compared. ASCII costs next to nothing; else about 0.1 µs a character.
+
+    Decomposed in pieces: where one is cut only the order of marks changes, and these are left out.
+    """
     if text.isascii():
         return text.lower()
-    flat = unicodedata.normalize("NFKD", text).translate(_INVISIBLE)
-    flat = "".join([character for character in flat if not unicodedata.combining(character)])
+    flat = "".join([unicodedata.normalize("NFKD", text[at : at + PIECE]) for at in range(0, len(text), PIECE)])
+    flat = "".join([character for character in flat.translate(_INVISIBLE) if not unicodedata.combining(character)])
     return unicodedata.normalize("NFKC", flat).casefold().translate(_look_alikes())
 
 

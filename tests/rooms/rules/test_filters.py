@@ -3,12 +3,14 @@
 import fnmatch
 import re
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.errors import ChatError
+from chat.rooms.rules import filters
 from chat.rooms.rules.filters import WordFilter, check, fold
 
 
@@ -91,3 +93,40 @@ def test_no_text_and_no_rule_keep_it_busy(rule, text):
     start = time.thread_time()
     words.find(long)
     assert time.thread_time() - start < 0.3
+
+
+MARKS = sorted((c for c in map(chr, range(0x3100)) if unicodedata.combining(c)), key=unicodedata.combining, reverse=True)
+
+
+def fold_at_once(text):
+    """`fold` as it is meant: it sorts the marks of the whole text."""
+    flat = unicodedata.normalize("NFKD", text).translate(filters._INVISIBLE)
+    flat = "".join(character for character in flat if not unicodedata.combining(character))
+    return unicodedata.normalize("NFKC", flat).casefold().translate(filters._look_alikes())
+
+
+odd = st.sampled_from(
+    ["\u0301", "\u0327", "\u0f73", "\uff9e", "\u1100", "\u1161", "\u11a8", "\uac00", "\u200b", "\ufdfa", "\u0344", "ﬁ", "\u0430"]
+)
+
+
+@given(st.text(st.one_of(st.characters(), odd, st.sampled_from(MARKS)), max_size=120))
+def test_folding_piece_by_piece_is_folding_at_once(text):
+    assert fold(text) == fold_at_once(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + "".join(MARKS[i * len(MARKS) // 8000] for i in range(8000)), "\u0f73" * 5000, "\uff9e\u0f73" * 2500]
+)
+def test_marks_are_never_sorted_many_at_once(text, monkeypatch):
+    """Sorting takes the square of how many stand in a row: 160 ms for the first of these."""
+    runs = []
+
+    def normalize(form, what, really=unicodedata.normalize):
+        runs.append(max(map(len, re.findall("x*", "".join("x" if unicodedata.combining(c) else " " for c in really("NFKD", what))))))
+        return really(form, what)
+
+    expected = fold_at_once(text)
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    assert fold(text) == expected
+    assert max(runs) <= 64
