@@ -22,7 +22,7 @@ import trio
 from chat.client import local, status_line
 from chat.client.calls import Disconnected
 from chat.client.clean import clean
-from chat.client.client import Client
+from chat.client.client import PATIENCE_S, Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, start
 from chat.client.keeper import SessionLost
@@ -36,7 +36,6 @@ from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
 CONTEXT: Final = 15
-PATIENCE_S: Final = 60  # a command that was too fast is tried again by itself, if it need not wait longer
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
 
 
@@ -188,15 +187,15 @@ class Console:
         """Ask for names, colours and commands of the conversation in front."""
         channel = self.current if self.current is not None and self.current.startswith("#") else None
         with suppress(ChatError, SessionLost, Disconnected):
-            answer = await self.client.request(m.Commands(id=0, channel=channel[1:] if channel else None))
-            self.commands = list(_commands(answer.data))
+            self.commands = list(_commands(await self.client.commands(channel)))
             if channel is not None:
                 await self.members(channel)
         self.screen.refresh()
 
-    async def members(self, channel: str) -> list[dict[str, Any]]:
-        data = await self.client.members(channel)
-        entries = data if isinstance(data, list) else []
+    async def members(self, channel: str) -> tuple[list[dict[str, Any]], int]:
+        """People, and how many more there are."""
+        answer = await self.client.members(channel)
+        entries = answer.data if isinstance(answer.data, list) else []
         people = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("user"), str)]
         self.people[channel] = [entry["user"] for entry in people]
         for entry in people:
@@ -205,7 +204,7 @@ class Console:
                 self.colors[entry["user"]] = color
             else:
                 self.colors.pop(entry["user"], None)
-        return people
+        return people, max(0, (answer.total or 0) - len(people))
 
     # ------------------------------------------------------------ what comes
 

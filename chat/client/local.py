@@ -87,7 +87,7 @@ async def _who(console: "Console", rest: str) -> None:
         console.complain("/who works in a channel.")
         return
     try:
-        people = await console.members(console.current)
+        people, more = await console.members(console.current)
     except ChatError as error:
         console.complain(error.message)
         return
@@ -98,6 +98,8 @@ async def _who(console: "Console", rest: str) -> None:
         role = str(person.get("role") or "member")
         extra = "" if role == "member" else f"  {clean(role)}"
         console.show(Line(body=(mark, (name_style(name, console.colors), clean(name)), (DIM, extra))))
+    if more:
+        console.show(told(f"  and {more} more"))
 
 
 @_command("/history [LINES]", "what was said here before", "history")

@@ -92,6 +92,8 @@ class Ok:
     topic: str | None = None
     role: Line | None = None
     data: Json | None = None
+    total: Seq | None = None
+    more: bool | None = None
 
 
 @message

@@ -153,11 +153,13 @@ class Sessions:
 
 @message
 class Members:
-    """List a channel's members with role, colour and whether they are online."""
+    """List a channel's members with role, colour and whether they are online: at most ``limit``, those who joined behind ``after``."""
 
     type: ClassVar[str] = "members"
     id: Id
     channel: Line
+    after: Line | None = None
+    limit: Count | None = None
 
 
 @message

@@ -1,5 +1,6 @@
 """Deciding who is in a channel, and telling who is."""
 
+from itertools import islice
 from typing import Any, Final
 
 from chat.errors import ChatError
@@ -13,6 +14,8 @@ from chat.rooms.policy import take
 from chat.rooms.rules import decisions as ruling
 from chat.rooms.state import Room, unseen
 from chat.rooms.texts import not_in
+
+MEMBERS_TOLD: Final = 500  # in one answer, some 40 KB: all that the rate lets somebody ask for at once fit into an outbox
 
 
 def join(desk: Desk, link: it.Connection, request: m.Join) -> None:
@@ -55,20 +58,25 @@ def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:
 
 
 def members(desk: Desk, link: it.Connection, request: m.Members) -> None:
-    room = desk.state.room_for(request.channel, link.account)
+    """Who joined behind ``after``, in the order of joining."""
+    take(desk.rates.of(link.account).commands, desk.taken_at, "requests")
+    state = desk.state
+    room = state.room_for(request.channel, link.account)
     if room is None or link.account not in room.members:
         raise not_in(room, request.channel)
-    listed = list_members(desk, room)
-    desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id, conv=room.conv, data=listed))
-
-
-def list_members(desk: Desk, room: Room) -> list[dict[str, Any]]:
-    """Users with role, colour and whether they are online, in the order of joining."""
-    state = desk.state
-    return [
+    following = iter(room.members.items())
+    if request.after is not None:
+        after = state.find_account(request.after).id
+        if after not in room.members:
+            raise ChatError("not_found", f"{state.name_of(after)} is no member of {room.conv}")
+        next(account for account, _ in following if account == after)
+    listed = [
         {"user": (a := state.accounts[account]).name, "role": role, "color": a.color, "online": state.is_online(account)}
-        for account, role in room.members.items()
+        for account, role in islice(following, min(request.limit or MEMBERS_TOLD, MEMBERS_TOLD))
     ]
+    total = len(room.members) if len(listed) < len(room.members) else None
+    more = next(following, None) is not None or None
+    desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id, conv=room.conv, data=listed, total=total, more=more))
 
 
 def read(desk: Desk, link: it.Connection, item: it.ReadMark) -> None:

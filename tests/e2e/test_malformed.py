@@ -44,7 +44,7 @@ VALID: dict[str, dict[str, Any]] = {
     "password": {"id": 0, "old": "y" * 12, "new": "x" * 12},
     "logout": {"id": 0, "everywhere": False},
     "sessions": {"id": 0},
-    "members": {"id": 0, "channel": "nowhere"},
+    "members": {"id": 0, "channel": "nowhere", "after": "nobody", "limit": 1},
     "commands": {"id": 0, "channel": "nowhere"},
     "read": {"id": 0, "conv": "#nowhere", "seq": 0},
     "ping": {"id": 0},

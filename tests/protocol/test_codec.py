@@ -28,7 +28,7 @@ GOOD = {
     "password": {"id": 1, "old": "a", "new": "b"},
     "logout": {"id": 1, "everywhere": True, "session": "s7Gk2"},
     "sessions": {"id": 1},
-    "members": {"id": 1, "channel": "lobby"},
+    "members": {"id": 1, "channel": "lobby", "after": "ann", "limit": 100},
     "commands": {"id": 1, "channel": "lobby"},
     "read": {"id": 1, "conv": "#lobby", "seq": 4},
     "ping": {"id": 1},

@@ -1,9 +1,12 @@
+import json
+
 import pytest
 
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms.policy import SMALL_ROOM
+from chat.rooms.policy import SMALL_ROOM, RateLimits
+from chat.transport.outbox import OutboxLimits
 from tests.rooms.house import Line, of_type, open_house
 
 
@@ -126,6 +129,63 @@ def test_members(house, ann, bob):
     assert only(house.ask(ann, m.Members(id=1, channel="lobby")))["data"][1]["online"] is False
     room(house, "garden", bob)
     assert only(house.ask(ann, m.Members(id=1, channel="garden")))["code"] == "forbidden"
+
+
+def more_members(house, count):
+    """So many more members of the lobby. *Returns* their names, in the order of joining."""
+    lobby, told = house.state.room("lobby").id, [f"person-number-{n}" for n in range(count)]
+    for account, name in enumerate(told, 100):
+        names = {"name": name, "canonical": name, "skeleton": name}
+        house.state.apply(fx.CreateAccount(account=account, password_hash="x", color="#aabbcc", role="member", at_ms=0, **names))
+        house.state.apply(fx.PutMember(room=lobby, account=account, role="member", at_ms=0))
+    return told
+
+
+def listed(answer):
+    return [person["user"] for person in answer["data"]]
+
+
+def test_the_members_of_a_large_channel_are_told_in_parts(house, ann, bob):
+    everybody = ["ann", "bob", *more_members(house, 1202)]
+    first = only(house.ask(ann, m.Members(id=1, channel="lobby")))
+    second = only(house.ask(ann, m.Members(id=1, channel="lobby", after=listed(first)[-1])))
+    third = only(house.ask(ann, m.Members(id=1, channel="lobby", after=listed(second)[-1], limit=10**6)))
+    assert listed(first) + listed(second) + listed(third) == everybody
+    assert [(len(part["data"]), part["total"], part.get("more")) for part in (first, second, third)] == [
+        (500, 1204, True),
+        (500, 1204, True),
+        (204, 1204, None),
+    ]
+    few = only(house.ask(ann, m.Members(id=1, channel="lobby", after="PERSON-number-7", limit=2)))
+    assert (listed(few), few["more"]) == (["person-number-8", "person-number-9"], True)
+    rest = only(house.ask(ann, m.Members(id=1, channel="lobby", after=everybody[-2], limit=1)))
+    assert (listed(rest), rest["total"], "more" in rest) == (everybody[-1:], 1204, False)
+    assert listed(only(house.ask(ann, m.Members(id=1, channel="lobby", after=everybody[-1])))) == []
+    house.state.apply(fx.DropMember(room=house.state.room("lobby").id, account=bob.account))
+    for gone in ("bob", "nobody"):
+        assert only(house.ask(ann, m.Members(id=1, channel="lobby", after=gone)))["code"] == "not_found"
+
+
+def test_of_a_small_channel_all_are_told_and_nothing_else(house, ann, bob):
+    assert only(house.ask(ann, m.Members(id=1, channel="lobby"))).keys() == {"type", "id", "conv", "data"}
+
+
+@pytest.mark.parametrize("request_", [m.Members(id=1, channel="lobby"), m.Members(id=1, channel="none"), m.Commands(id=1)])
+def test_asking_for_lists_has_the_rate_of_commands(house, ann, request_):
+    house.desk.rates.adjust(RateLimits())
+    told = house.ask(ann, *[request_] * 30)
+    assert [message.get("code", "ok") for message in told[20:]] == ["rate_limited"] * 10
+    assert {message.get("code", "ok") for message in told[:20]} == {"not_found" if getattr(request_, "channel", None) == "none" else "ok"}
+    assert all(message["retry_after"] == 0.2 for message in told[20:])
+    house.now += 0.2
+    assert "retry_after" not in only(house.ask(ann, request_))
+
+
+def test_all_lists_that_one_may_ask_for_at_once_fit_into_an_outbox(house, ann):
+    more_members(house, 3000)
+    house.desk.rates.adjust(RateLimits())
+    told = house.ask(ann, *[m.Members(id=n, channel="lobby") for n in range(1489)])
+    assert sum(len(json.dumps(message)) for message in told if message["type"] == "ok") < OutboxLimits().hard_bytes
 
 
 def test_a_channel_deleted_in_the_same_batch(house, ann, bob):

@@ -319,6 +319,58 @@ test("unread, mentions and the line of new messages", async () => {
   assert.deepEqual(client.keeper.readMarks("ann")["#a"], ["epoch", 8]);
 });
 
+const person = (user, more = {}) => ({ user, role: "member", color: null, online: false, ...more });
+
+test("of a large channel a part is listed, and who speaks; nobody asks again for that", async (t) => {
+  const waits = [];
+  const real = globalThis.setTimeout;
+  globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
+  t.after(() => (globalThis.setTimeout = real));
+  const { client, here } = await loggedIn();
+  const store = new Store(client);
+  store.show("#a");
+  await settled();
+  here.socket.answer("members", { type: "ok", data: [person("ann"), person("bob")], total: 1000, more: true });
+  await settled();
+  const a = store.here;
+  assert.equal(a.unlisted, 998);
+  for (const [seq, from] of [[6, "bob"], [7, "cid"], [8, "server"], [9, "cid"]]) here.socket.say(message(seq, { from }));
+  here.socket.say({ type: "presence", users: { dan: true } });
+  assert.deepEqual(a.members.map(({ user }) => user), ["ann", "bob", "cid"]);
+  assert.equal(a.members[2].online, true);
+  assert.equal(a.unlisted, 997);
+  here.socket.say({ ...message(10), type: "left", user: "eve" });
+  here.socket.say({ ...message(11), type: "left", user: "bob" });
+  assert.deepEqual([a.members.length, a.unlisted], [2, 996]);
+  assert.equal(here.socket.of("members").length, 1);
+  assert.ok(!waits.some(([, ms]) => ms === 1000));
+});
+
+test("a list that was asked for too fast is asked for again, unless another has taken its place", async (t) => {
+  const waits = [];
+  const real = globalThis.setTimeout;
+  globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
+  t.after(() => (globalThis.setTimeout = real));
+  const { client, here } = await loggedIn();
+  const store = new Store(client);
+  store.show("#a");
+  await settled();
+  const slowly = { type: "error", code: "rate_limited", message: "too many requests; wait 0.2 s", retry_after: 0.2 };
+  here.socket.answer("members", slowly);
+  here.socket.answer("commands", slowly);
+  await settled();
+  store.loadMembers("#a"); // by itself, as when somebody comes
+  await settled();
+  for (const [work, ms] of waits) if (ms === 200) work();
+  await settled();
+  assert.deepEqual([here.socket.of("members").length, here.socket.of("commands").length], [2, 2]);
+  here.socket.answer("members", { type: "ok", data: [person("ann")] });
+  here.socket.answer("commands", { type: "ok", data: [{ name: "help", arguments: [] }] });
+  await settled();
+  assert.deepEqual([store.here.members.length, store.here.unlisted, store.here.commands.length], [1, 0, 1]);
+  assert.equal(store.toast, null);
+});
+
 test("a secret argument is not shown", async () => {
   const { client, here } = await loggedIn();
   const store = new Store(client);

@@ -18,6 +18,7 @@ export class Store extends Emitter {
 	toast = null;
 	#notes = 0;
 	#asking = new Set(); // channels whose members are about to be asked for
+	#looks = new Map(); // type of a list → what was asked for last
 	#untold = new Set(); // conversations whose read mark the server is still to hear
 
 	constructor(client, { looking = () => true } = {}) {
@@ -136,10 +137,11 @@ export class Store extends Emitter {
 
 	async loadMembers(conv) {
 		try {
-			const { data } = await this.client.request({ type: "members", channel: conv.slice(1) });
+			const { data, total } = await this.#look({ type: "members", channel: conv.slice(1) });
 			const here = this.conversations.get(conv);
 			if (!here) return;
 			here.members = data;
+			here.unlisted = total ? total - data.length : 0;
 			for (const { user, color, online } of data) this.people.set(user, { color, online });
 			const mine = data.find((member) => member.user === this.me);
 			if (mine) here.role = mine.role;
@@ -152,13 +154,19 @@ export class Store extends Emitter {
 	async loadCommands(conv) {
 		try {
 			const where = conv[0] === "#" ? { channel: conv.slice(1) } : {};
-			const { data } = await this.client.request({ type: "commands", ...where });
+			const { data } = await this.#look({ type: "commands", ...where });
 			const here = this.conversations.get(conv);
 			if (here) here.commands = data;
 			this.#changed(conv);
 		} catch {
 			/* asked for again with the next look */
 		}
+	}
+
+	// A newer one takes the place of what waits because it was too fast.
+	#look(frame) {
+		this.#looks.set(frame.type, frame);
+		return this.client.look(frame, () => this.#looks.get(frame.type) === frame);
 	}
 
 	async join(channel, password) {
@@ -219,10 +227,19 @@ export class Store extends Emitter {
 		await this.client.request({ type: "answer", question, text }); // whether it is over then, `question_closed` says
 	}
 
-	// Somebody is here who was not in the list: who came at registration left no record of it.
-	#met(conv, name) {
-		const members = this.conversations.get(conv)?.members;
-		if (!members || members.some((each) => each.user === name) || this.#asking.has(conv)) return;
+	// Somebody is here who was not in the list: who came at registration left no record of it. Of a long list there is only a part.
+	#met(conv, name, said) {
+		const here = this.conversations.get(conv);
+		const members = here?.members;
+		if (!members || name === "server" || members.some((each) => each.user === name) || this.#asking.has(conv)) return;
+		if (here.unlisted) {
+			if (!said) return;
+			here.unlisted -= 1;
+			const person = { ...this.person(name), online: true };
+			this.people.set(name, person);
+			members.push({ user: name, role: "member", ...person });
+			return;
+		}
 		this.#asking.add(conv);
 		setTimeout(() => {
 			this.#asking.delete(conv);
@@ -298,7 +315,7 @@ export class Store extends Emitter {
 			if (record.type === "deleted") timeline?.erase(record.target);
 			if (record.type === "message") {
 				here.active = Math.max(here.active, record.ts);
-				if (live) this.#met(conv, record.from);
+				if (live) this.#met(conv, record.from, true);
 			}
 			if (!looked && record.seq > (this.marks[conv]?.[1] ?? 0)) {
 				if (record.type === "message" && record.from !== this.me && here.line === null && conv === this.current) here.line = record.seq - 1;
@@ -323,7 +340,9 @@ export class Store extends Emitter {
 			const member = here.members?.find((each) => each.user === record.user);
 			if (member) member.role = record.role;
 		} else if (record.type === "joined" || record.type === "left" || record.type === "banned") {
-			if (here.members) here.members = here.members.filter((each) => each.user !== record.user);
+			const listed = here.members?.length;
+			if (listed) here.members = here.members.filter((each) => each.user !== record.user);
+			if (record.type === "left" && here.unlisted && listed === here.members.length) here.unlisted -= 1;
 			if (record.type === "joined") {
 				const person = { ...this.person(record.user), online: true };
 				this.people.set(record.user, person);
@@ -455,7 +474,7 @@ export class Store extends Emitter {
 	#conversation(conv) {
 		let found = this.conversations.get(conv);
 		if (!found) {
-			found = { conv, topic: "", role: "member", unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, commands: null, loading: false, loadAfter: 0 };
+			found = { conv, topic: "", role: "member", unread: 0, mentions: 0, active: 0, line: null, draft: "", notes: [], members: null, unlisted: 0, commands: null, loading: false, loadAfter: 0 };
 			this.conversations.set(conv, found);
 		}
 		return found;

@@ -22,12 +22,14 @@ export class Members {
 	#draw() {
 		const { store } = this;
 		const members = store.here?.members ?? [];
+		const unlisted = store.here?.unlisted ?? 0;
 		const online = members.filter((member) => member.online);
-		this.title.textContent = members.length ? `${online.length} of ${members.length} online` : "";
+		const total = members.length + unlisted;
+		this.title.textContent = unlisted ? `${total} members` : total ? `${online.length} of ${total} online` : "";
 		const order = (a, b) => Number(b.online) - Number(a.online) || RANK[a.role] - RANK[b.role] || a.user.localeCompare(b.user);
 		const sorted = [...members].sort(order);
 		const rows = sorted.slice(0, SHOWN).map((member) => this.#row(member));
-		if (sorted.length > SHOWN) rows.push(h("li.more", `and ${sorted.length - SHOWN} more`));
+		if (total > rows.length) rows.push(h("li.more", `and ${total - rows.length} more`));
 		arrange(this.list, rows);
 		const kept = new Set(rows);
 		for (const [user, row] of this.rows) if (!kept.has(row.node)) this.rows.delete(user);
