@@ -143,6 +143,8 @@ class Desk:
                     room = self.state.rooms.get(effect.conv)  # type: ignore[arg-type]
                     if room is not None and room.rules is not None:
                         room.rules.give_back(action.account)
+        elif action.charged:
+            self.rates.of(action.account).sends.give_back()
 
     def refuse_retry(self, action: fx.Action) -> ChatError | None:
         """A known cid came again; too often?"""

@@ -382,6 +382,7 @@ class Action(msgspec.Struct, eq=False, kw_only=True):
     ``result``: for a command with a cid, the encoded answer to keep with it (JSON without id).
     ``reply`` is the router's business: whom to answer, and with what. The committer passes it on unseen.
     ``conversations``: also list the account's conversations as they stand at this place in the order (for session and resumed).
+    ``charged``: a refused text took a token of the rate, which a retry gets back.
     ``generation`` is that of the state the decision rests on. ``rests``: without effects, its answer is a promise all the same (``ok`` to
     a join of who is a member already), and is refused like what stores when that state turns out never to have been stored.
     """
@@ -396,6 +397,7 @@ class Action(msgspec.Struct, eq=False, kw_only=True):
     conversations: bool = False
     generation: int = 0
     rests: bool = False
+    charged: bool = False
 
 
 class Placed(msgspec.Struct, gc=False):

@@ -135,7 +135,7 @@ class Router(Audiences):
             return b'{"type":"result","id":%b,"dup":true,%b' % (notices.json_bytes(reply.id), dup[1:])
         if dup is not None:
             conv, epoch, seq, ts = dup
-            name = reply.conv or self.conv_name(conv, reply.link.account)  # a message then, and a command now
+            name = self.conv_name(conv, reply.link.account) or reply.conv
             return notices.ack(reply.id, action.cid or "", name, epoch, seq, ts, True)
         if reply.make is not None:
             made = reply.make(outcome)

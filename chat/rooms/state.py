@@ -198,8 +198,11 @@ class State:
         """By any form of the name; a leading ``@`` is allowed."""
         found = self._accounts_by_canonical.get(raw)
         if found is None:
+            raw = raw.removeprefix("@")
+            if raw.isascii():  # whoever makes names up shall not have each normalized: the canonical form is this one
+                return self._accounts_by_canonical.get(raw.lower())
             try:
-                found = self._accounts_by_canonical.get(names.user_name(raw.removeprefix("@")).canonical)
+                found = self._accounts_by_canonical.get(names.user_name(raw).canonical)
             except ChatError:
                 return None
         return found
@@ -212,8 +215,11 @@ class State:
 
     def room(self, raw: str) -> Room | None:
         """By any form of the name; a leading ``#`` is allowed. Whether somebody may know of it, the caller has to ask."""
+        raw = raw.removeprefix("#")
+        if raw.isascii():
+            return self._rooms_by_canonical.get(raw.lower())
         try:
-            return self._rooms_by_canonical.get(names.channel_name(raw.removeprefix("#")).canonical)
+            return self._rooms_by_canonical.get(names.channel_name(raw).canonical)
         except ChatError:
             return None
 

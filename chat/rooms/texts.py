@@ -37,7 +37,11 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     account, refusal = link.account, None
     conv: int | fx.Pair = 0
     room: Room | None = None
-    if request.channel is not None:
+    wait = desk.rates.of(account).sends.take(desk.taken_at)
+    if wait > 0:  # nothing is looked up: what is refused takes a token too, or names could be tried without end
+        name = "#" + request.channel if request.channel is not None else f"@{request.to}"
+        refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
+    elif request.channel is not None:
         room = desk.state.room_for(request.channel, account)
         name = room.conv if room is not None else "#" + request.channel
         if room is not None and account in room.members:
@@ -56,10 +60,7 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
     if desk.calling and (account, request.cid) in desk.calling:  # stored, it would be in the way of what the command has done by now
         refusal = ChatError("cid_conflict", "this cid was used for a command, which still runs")
     if refusal is None:
-        wait = desk.rates.of(account).sends.take(desk.taken_at)
-        if wait > 0:
-            refusal = ChatError("rate_limited", f"too many messages; wait {wait:.1f} s", retry_after=math.ceil(wait * 1000) / 1000)
-        elif room is not None and room.rules is not None:
+        if room is not None and room.rules is not None:
             refusal = restrained(desk.state, desk.who(link), room, text, desk.taken_at, desk.clock.now_ms())
         elif room is None and desk.state.book.server_filter is not None:
             refusal = desk.state.book.filtered(text, admin=may("moderate-server", desk.who(link)))
@@ -72,6 +73,7 @@ def send(desk: Desk, link: it.Connection, request: m.Send) -> None:
             digest=typed_digest(desk, request),
             refusal=refusal,
             reply=Reply(link, request.id, conv=name),
+            charged=refusal is not None and wait <= 0,
         )
     )
 

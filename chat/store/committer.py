@@ -221,6 +221,8 @@ class Committer:
         """Nothing of an action was stored, and the store is well."""
         action = outcome.action
         if action.refusal is not None:
+            if outcome.dup is not None and action.charged:
+                self._refund(action)
             return
         if outcome.error is not None and outcome.error.code == "internal_error":
             log.error("action_failed", reason=outcome.error.message, exc_info=outcome.error.__cause__)

@@ -15,6 +15,7 @@ from chat.rooms import decisions as d
 from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.policy import RateLimits
+from chat.rooms.state import State
 from chat.store.base import CommitFailed
 from tests.rooms.house import House, Line, dump, ids, of_type, open_house, resume, send
 from tests.store.faults import Faults
@@ -333,7 +334,7 @@ async def test_after_a_failed_commit_what_rests_on_it_is_refused_and_the_state_i
         told = await house.settle(ann)
         assert [(message["type"], message.get("code")) for message in told] == [("error", "not_found"), ("ack", None)]
         assert house.desk.generation == 1
-        assert dump(house.state) == dump(type(house.state).load(house.writer.load()))
+        assert dump(house.state) == dump(State.load(house.writer.load()))
         assert house.desk.sessions[ann.session].link is ann
 
 
@@ -413,7 +414,7 @@ async def test_nobody_can_make_the_state_be_loaded_anew(house, how):
         else:
             assert line.refused.code == "busy"
             assert house.state.online[bob.account] == 1
-    assert dump(house.state) == dump(type(house.state).load(house.writer.load()))
+    assert dump(house.state) == dump(State.load(house.writer.load()))
 
 
 async def test_a_full_disk_refuses_texts_and_reloads_nothing(house):
@@ -496,6 +497,34 @@ def test_sends_are_limited_told_when_and_given_back_for_retries():
         assert ack["type"] == "ack"
         (ack,) = house.ask(ann, send(10, "a", cid="cid1"))
         assert ack["dup"], "the look-up comes before the rate"
+
+
+@pytest.mark.parametrize("where", [{"to": "nobody"}, {"to": "\u0431\u043e\u0431"}, {"channel": "nowhere"}])
+def test_refused_texts_count_and_over_the_rate_nothing_is_looked_up(where, monkeypatch):
+    with limited() as house:
+        ann = house.register("ann")
+        looked_up = []
+        for look_up in ("account", "room_for"):
+            really = getattr(State, look_up)
+            monkeypatch.setattr(State, look_up, lambda *what, really=really: looked_up.append(what) or really(*what))
+        told = house.ask(ann, *[m.Send(id=n, cid=f"c{n}", text="x", **where) for n in range(900)])
+        assert [message["code"] for message in told] == ["not_found"] * 10 + ["rate_limited"] * 890
+        assert len(looked_up) == 10
+        assert (told[-1]["cid"], told[-1]["retry_after"]) == ("c899", 0.201)
+
+
+async def test_a_retry_costs_nothing_though_it_would_be_refused_now():
+    with limited(sends_burst=3, sends_per_s=0.001) as house:
+        ann = house.register("ann")
+        async with house.running():
+            await house.tell(ann, send(1, "a"), m.Send(id=2, cid="two", to="ANN", text="b"), m.Leave(id=3, channel="lobby"))
+            assert [message["type"] for message in await house.settle(ann)] == ["ack", "ack", "ok"]
+            for _ in range(3):  # more than there are tokens: some of these are over the rate
+                await house.tell(ann, *[send(n, "a", cid="cid1") for n in range(2)], m.Send(id=2, cid="two", to="ANN", text="b"))
+                told = await house.settle(ann)
+                assert [(message["dup"], message["conv"]) for message in told] == [(True, "#lobby")] * 2 + [(True, "@ann")]
+            await house.tell(ann, *[m.Send(id=n, cid=f"more{n}", to="ann", text="c") for n in range(2)])
+            assert [message.get("code") for message in await house.settle(ann)] == [None, "rate_limited"]
 
 
 async def test_what_could_not_be_stored_does_not_count():

@@ -44,7 +44,7 @@ class House:
         self._notify()
 
     def refund(self, action):
-        assert action.refusal is None  # or nobody could tell what to give back
+        assert action.refusal is None or action.charged  # or nobody could tell what to give back
         self.refunded.append(action)
 
     def _notify(self):
@@ -224,9 +224,10 @@ async def test_load_stands_behind_the_batches_sent_before_it(house):
 async def test_a_retry_is_refunded_and_a_conflict_is_not(house):
     async with running(house):
         first, retry, conflict = say("a", "c1"), say("a", "c1"), say("b", "c1")
-        outcomes = await house.send(first, retry, conflict, refused("c1", "a"), say("x", reply_to=99))
-    assert seqs(outcomes) == [[1], "dup", "cid_conflict", "dup", "bad_request"]
-    assert house.refunded == [retry]
+        charged, fresh = refused("c1", "a", charged=True), refused("c2", "a", charged=True)
+        outcomes = await house.send(first, retry, conflict, refused("c1", "a"), charged, fresh, say("x", reply_to=99))
+    assert seqs(outcomes) == [[1], "dup", "cid_conflict", "dup", "dup", "rate_limited", "bad_request"]
+    assert house.refunded == [retry, charged]
     assert house.failures == []
 
 
