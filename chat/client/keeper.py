@@ -3,6 +3,8 @@
 Theory of a resume. The server has rotated the token when `resumed` arrives, and takes the one before as well until our first frame
 after it. So the new token is on disk, synced, before that frame: wherever this process dies, the disk has a token that is good.
 During the replay nothing of ours goes out. Only then the requests and texts without an answer are sent again.
+
+A session is forgotten for `unauthorized` alone, which says that it is over. Other refusals are waited out or told, and it is kept.
 """
 
 import ssl
@@ -14,7 +16,7 @@ import trio
 
 from chat import __version__
 from chat.client.dial import PinChanged, UnknownServer, Wire, broken, dial
-from chat.client.reconnect import RETRY_LATER, Status
+from chat.client.reconnect import LOG_IN_LATER, RETRY_LATER, Status
 from chat.client.sending import error_of
 from chat.errors import ChatError, RemoteProtocolError
 from chat.protocol.connection import VERSION
@@ -165,9 +167,9 @@ async def _open_session(client: "Client", wire: Wire) -> None:
             try:
                 await _resume(client, wire, token)
             except ChatError as error:
-                if error.code in RETRY_LATER:
+                if error.code in LOG_IN_LATER:
                     raise _Again(error.message, error.retry_after) from None
-                if error.code == "forbidden":  # from here, or just now: the session is kept for when it is over
+                if error.code != "unauthorized":  # a ban, say, from here or just now: the session is kept for when that is over
                     raise _Final(error) from None
                 assert client.slot is not None
                 user = client.slot.session.get("user") or client.account or client.user
@@ -183,7 +185,8 @@ async def _open_session(client: "Client", wire: Wire) -> None:
         try:
             await _enter(client, wire, credentials)
         except ChatError as error:
-            if error.code in RETRY_LATER and (error.code != "rate_limited" or credentials.done.is_set()):
+            later = LOG_IN_LATER if credentials.done.is_set() or credentials.asked else RETRY_LATER
+            if error.code in later and (error.code != "rate_limited" or credentials.done.is_set()):
                 raise _Again(error.message, error.retry_after) from None
             client.forget_credentials()
             if credentials.done.is_set():  # a password that was good once

@@ -8,6 +8,7 @@ import attrs
 RETRY_LATER: Final = frozenset(
     {"rate_limited", "busy", "shutting_down", "indeterminate", "storage_unavailable", "timeout", "slow_consumer"}
 )  # refusals that are none of the request's fault: it is repeated
+LOG_IN_LATER: Final = RETRY_LATER | {"storage_full", "internal_error"}  # refusals that say nothing of the session or the password
 
 
 @attrs.frozen(kw_only=True)

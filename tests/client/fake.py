@@ -1,7 +1,8 @@
 """A small honest server for the client's tests: real sockets, the contract's semantics, one channel, everything in memory.
 
 It survives its own "crashes": `stop` cuts every connection, `start` listens on the same port again with what was stored. Its faults
-are made on purpose by the tests: `skip_notices` (a notice is stored and not told), `refuse` (errors for the next sends), `swallow_acks`.
+are made on purpose by the tests: `skip_notices` (a notice is stored and not told), `refuse` (errors for the next sends), `refuse_openers`,
+`swallow_acks`.
 """
 
 import secrets
@@ -45,6 +46,7 @@ class FakeServer:
     cids: dict = attrs.Factory(dict)
     tokens: dict = attrs.Factory(dict)  # token -> (session, user)
     banned: str | None = None  # what who resumes is told
+    refuse_openers: list = attrs.Factory(list)  # codes for the next ones to resume or log in
     present: dict = attrs.Factory(dict)  # session -> present token
     peers: list = attrs.Factory(list)
     requests: list = attrs.Factory(list)
@@ -133,6 +135,9 @@ class FakeServer:
         return cls(id=request.id, user=peer.user, session=session, resume_token=token, heads=self.heads(), channels=channels)
 
     async def _answer(self, peer, request):
+        if isinstance(request, m.Resume | m.Login) and self.refuse_openers:
+            await peer.send(m.Error(id=request.id, code=self.refuse_openers.pop(0), message="not as things are"))
+            return
         match request:
             case m.Hello():
                 await peer.send(m.Welcome(protocol=1, server="fake", name="Fake", limits={}, prefix="//", registration="invite"))

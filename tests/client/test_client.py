@@ -1,6 +1,7 @@
 """The client against a small honest server over real sockets: exact delivery, reconnects, the outbox, sessions and pins."""
 
 import ssl
+from contextlib import suppress
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from chat.client.opening import open_client
 from chat.client.outbox import Item, Outbox
 from chat.client.reconnect import Backoff
 from chat.client.servers import ClientStore
-from chat.errors import ChatError
+from chat.errors import CODES, ChatError
 from chat.protocol import messages as m
 from tests.client.fake import fake_server
 
@@ -308,6 +309,41 @@ async def test_who_is_banned_is_told_so_and_the_session_is_kept_for_when_it_is_o
         async with connect(server, tmp_path, account="ann") as ann:
             await ann.wait_online()
         assert len([r for r in server.requests if isinstance(r, m.Login)]) == 1
+
+
+@pytest.mark.parametrize("code", sorted(CODES - {"unauthorized"}))
+async def test_a_session_is_kept_whatever_refuses_it_unless_that_says_that_it_is_over(tmp_path, code):
+    """A full disk of the server once cost every client its login."""
+    async with fake_server() as server:
+        async with connect(server, tmp_path) as ann:
+            await ann.login("ann", "correct horse")
+        server.refuse_openers = [code]
+        states, reasons = [], []
+
+        def on_status(status):
+            states.append(status.state)
+            reasons.append(status.why)
+
+        with suppress(ChatError):
+            async with connect(server, tmp_path, account="ann", on_status=on_status) as ann:
+                await ann.wait_online()
+        assert any("not as things are" in reason for reason in reasons)
+        if code in ("storage_full", "storage_unavailable", "internal_error"):
+            assert "online" in states, "it is waited out"
+        async with connect(server, tmp_path, account="ann") as ann:
+            await ann.wait_online()
+        assert len([r for r in server.requests if isinstance(r, m.Login)]) == 1
+
+
+async def test_a_login_that_was_good_once_outlasts_a_full_disk(tmp_path):
+    async with fake_server() as server, connect(server, tmp_path) as ann:
+        await ann.login("ann", "correct horse")
+        await server.stop()
+        server.tokens.clear()
+        server.refuse_openers = ["storage_full", "unauthorized", "storage_full"]
+        await server.start()
+        assert (await ann.send("#lobby", "back")).seq == 1
+        assert server.refuse_openers == []
 
 
 async def test_replaced_does_not_reconnect(tmp_path):
