@@ -4,7 +4,11 @@
 the client lives; a slot has the session's resume token, the cursors of what its reader has seen, and the outbox::
 
     servers.json  servers.lock
+    HOST_PORT/ACCOUNT/  slots.lock
     HOST_PORT/ACCOUNT/SLOT/  lock  session.json  cursors.json  outbox.jsonl
+
+Slots are taken, and those that are free and empty removed, under ``slots.lock``: so no process removes the folder that another one is
+just taking. There are never more of them than clients at one time, and what those left behind.
 
 Folders are 0700, files 0600; no password is ever kept.
 """
@@ -15,7 +19,7 @@ import os
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -56,7 +60,7 @@ class Slot:
         write_json(self.folder / "session.json", {"user": user, "session": session, "token": token})
 
     def forget_session(self) -> None:
-        write_json(self.folder / "session.json", {})
+        (self.folder / "session.json").unlink(missing_ok=True)
 
     def load_cursors(self) -> dict[str, tuple[str, int]]:
         cursors: dict[str, tuple[str, int]] = {}
@@ -95,7 +99,7 @@ class ClientStore:
 
     def remember(self, key: str, *, pin: str | None = None, name: str | None = None, account: str | None = None) -> None:
         """Note that the server was used, and what is now known of it; what is None stays as it was."""
-        with self._locked():
+        with _locked(self.folder / "servers.lock"):
             entries = read_json(self.folder / "servers.json")
             old = _known(key, entries[key]) if isinstance(entries.get(key), dict) else Known(key=key)
             accounts = old.accounts
@@ -110,43 +114,60 @@ class ClientStore:
             write_json(self.folder / "servers.json", entries)
 
     def open_slot(self, key: str, account: str) -> Slot:
-        """Take a free slot: one with unsent texts first, then one with a session, else the lowest. *Raises* OSError."""
-        parent = self.folder / _file_name(key) / _file_name(_folded(account))
+        """Take a free slot: one with unsent texts first, then one with a session, else the lowest; other empty ones are removed.
+
+        *Raises* OSError.
+        """
+        parent = self._slots(key, account)
         make_folder(parent)
-        numbers = sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isdigit())
-        best: tuple[tuple[int, int], Path, int] | None = None
-        for number in [*numbers, *(n for n in range(len(numbers) + 1) if n not in numbers)]:
-            folder = parent / str(number)
-            make_folder(folder)
-            fd = _try_lock(folder / "lock")
-            if fd is None:
-                continue
-            rank = (-_has_unsent(folder) * 2 - bool(read_json(folder / "session.json").get("token")), number)
-            if best is None or rank < best[0]:
-                if best is not None:
-                    os.close(best[2])
-                best = (rank, folder, fd)
-            else:
-                os.close(fd)
-            if number not in numbers:
-                break
-        if best is None:  # somebody took the new one at this very moment
-            return self.open_slot(key, account)
-        _, folder, fd = best
+        with _locked(parent / "slots.lock"), ExitStack() as unwanted:
+            numbers = _numbers(parent)
+            free: list[tuple[int, int, int]] = []
+            for number in numbers:
+                if (fd := _try_lock(parent / str(number) / "lock")) is not None:
+                    unwanted.callback(os.close, fd)
+                    free.append((-_worth(parent / str(number)), number, fd))
+            if not free:
+                number = next(n for n in range(len(numbers) + 1) if n not in numbers)
+                make_folder(parent / str(number))
+                fd = _try_lock(parent / str(number) / "lock")
+                assert fd is not None
+                unwanted.callback(os.close, fd)
+                free.append((0, number, fd))
+            (_, chosen, fd), *others = sorted(free)
+            for worth, number, _ in others:
+                if worth == 0:
+                    _remove_slot(parent / str(number))
+            held = os.dup(fd)  # the lock is kept with it
+        folder = parent / str(chosen)
         try:
-            return Slot(folder, Outbox(folder / "outbox.jsonl"), fd)
+            with suppress(OSError):  # a full disk: who has it is not known then
+                os.ftruncate(held, 0)
+                os.pwrite(held, b"%d" % os.getpid(), 0)
+            return Slot(folder, Outbox(folder / "outbox.jsonl"), held)
         except BaseException:
-            os.close(fd)
+            os.close(held)
             raise
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fd = os.open(self.folder / "servers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def in_use(self, key: str, account: str) -> list[int]:
+        """The processes that have a session of the account now, this one too; 0 for one whose number is not known."""
+        parent = self._slots(key, account)
+        if not parent.is_dir():
+            return []
+        found: list[int] = []
+        with _locked(parent / "slots.lock"):
+            for folder in (parent / str(number) for number in _numbers(parent)):
+                if not read_json(folder / "session.json").get("token"):
+                    continue
+                if (fd := _try_lock(folder / "lock")) is not None:
+                    os.close(fd)
+                    continue
+                process = (folder / "lock").read_bytes()
+                found.append(int(process) if process.isdigit() else 0)
+        return found
+
+    def _slots(self, key: str, account: str) -> Path:
+        return self.folder / _file_name(key) / _file_name(_folded(account))
 
 
 def _known(key: str, entry: dict[str, Any]) -> Known:
@@ -160,6 +181,16 @@ def _known(key: str, entry: dict[str, Any]) -> Known:
     )
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def _try_lock(path: Path) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -171,6 +202,24 @@ def _try_lock(path: Path) -> int | None:
         os.close(fd)
         raise
     return fd
+
+
+def _numbers(parent: Path) -> list[int]:
+    return sorted(int(entry.name) for entry in parent.iterdir() if entry.name.isascii() and entry.name.isdecimal())
+
+
+def _worth(folder: Path) -> int:
+    """How much it matters that a slot is taken before others; 0: nothing is in it."""
+    session = bool(read_json(folder / "session.json").get("token"))
+    return _has_unsent(folder) * 4 + session * 2 + bool(read_json(folder / "cursors.json"))
+
+
+def _remove_slot(folder: Path) -> None:
+    """Of one that is free and empty, while nobody takes one. What is not ours in it keeps it."""
+    with suppress(OSError):
+        for path in (*folder.glob("*.json*"), *folder.glob(".*.new"), folder / "lock"):
+            path.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _has_unsent(folder: Path) -> bool:

@@ -1,5 +1,8 @@
 """What is kept on disk: pins, accounts, slots with their locks."""
 
+import multiprocessing
+import os
+
 from chat.client.outbox import Item
 from chat.client.servers import ClientStore
 
@@ -42,6 +45,71 @@ def test_a_slot_is_one_clients_and_unsent_texts_come_first(tmp_path):
     assert [slot.folder.name for slot in again] == ["2", "1", "0"]
     for slot in again:
         slot.close()
+
+
+def names(tmp_path):
+    return sorted(int(folder.name) for folder in next(tmp_path.glob("*/ann")).iterdir() if folder.is_dir())
+
+
+def test_a_client_after_the_other_leaves_no_folders_behind(tmp_path):
+    store = ClientStore(tmp_path)
+    for _ in range(5):
+        slot = store.open_slot(KEY, "ann")
+        slot.save_session(user="ann", session="s", token="t")
+        slot.close()
+    assert names(tmp_path) == [0]
+
+
+def test_old_folders_with_nothing_worth_keeping_are_taken_away(tmp_path):
+    store = ClientStore(tmp_path)
+    slots = [store.open_slot(KEY, "ann") for _ in range(7)]
+    slots[2].save_session(user="ann", session="s", token="t")
+    slots[3].outbox.put(Item(cid="c", to="#lobby", text="unsent"))
+    slots[4].save_cursors({"#lobby": ("epoch0001", 4)})
+    slots[5].save_session(user="ann", session="s", token="t")
+    slots[5].forget_session()
+    (slots[5].folder / ".cursors.json.77.new").touch()  # of a process that was killed
+    (slots[0].folder / "foreign").write_text("not ours: it stays")
+    for slot in slots[:6]:
+        slot.close()
+    again = store.open_slot(KEY, "ann")
+    assert again.folder.name == "3"
+    assert names(tmp_path) == [0, 2, 3, 4, 6], "6 is in use"
+    slots[6].close()
+    again.close()
+
+
+def _open_and_close(folder, times):
+    store = ClientStore(folder)
+    for _ in range(times):
+        slot = store.open_slot(KEY, "ann")
+        (slot.folder / "mine").touch(exist_ok=False)  # nobody else has it, and it is there
+        slot.outbox.put(Item(cid="c", to="#lobby", text="unsent"))
+        slot.outbox.done("c")
+        (slot.folder / "mine").unlink()
+        slot.close()
+
+
+def test_many_processes_get_a_slot_each_and_none_takes_anothers_away(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=_open_and_close, args=(tmp_path, 40)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(names(tmp_path)) <= 4
+
+
+def test_who_has_the_session_is_known_by_the_number_of_the_process(tmp_path):
+    store = ClientStore(tmp_path)
+    assert store.in_use(KEY, "ann") == []
+    first, second = store.open_slot(KEY, "ann"), store.open_slot(KEY, "ann")
+    first.save_session(user="ann", session="s", token="t")
+    assert store.in_use(KEY, "Ann") == [os.getpid()], "the second has none"
+    first.close()
+    assert store.in_use(KEY, "ann") == []
+    second.close()
 
 
 def test_a_damaged_file_is_as_good_as_none(tmp_path):
