@@ -52,6 +52,11 @@ def test_every_command_has_help(chat, command):
     assert len(done.stdout.splitlines()) > 3
 
 
+@pytest.mark.parametrize("command", ["connect", "send", "tail"])
+def test_the_help_of_a_client_names_the_variable_with_the_password(chat, command):
+    assert "CHAT_PASSWORD" in chat(command, "--help").stdout
+
+
 def test_the_help_names_every_command_and_no_other(chat):
     listed = {line.split()[0] for line in chat("--help").stdout.partition("Commands:\n")[2].splitlines()}
     assert listed == {command.split()[0] for command in COMMANDS}

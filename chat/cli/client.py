@@ -23,7 +23,10 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--color", metavar="COLOUR", help="The colour of your name for a new account: a CSS name or #rrggbb.")
 @click.option("--plain", is_flag=True, help="No colours, no editing of the line: for dumb terminals and pipes.")
 def connect(target: str | None, name: str | None, color: str | None, plain: bool) -> None:
-    """Chat. TARGET is HOST[:PORT][#FINGERPRINT][/INVITE]; without it the server used last, or the one on this machine."""
+    """Chat. TARGET is HOST[:PORT][#FINGERPRINT][/INVITE]; without it the server used last, or the one on this machine.
+
+    A password is asked for, or taken from the variable CHAT_PASSWORD.
+    """
     from chat.client import console
 
     raise click.exceptions.Exit(console.run(target, name=name, color=color, plain=plain))
@@ -34,7 +37,11 @@ def connect(target: str | None, name: str | None, color: str | None, plain: bool
 @click.argument("text")
 @client_options
 def send(channel: str, text: str, server: str | None, account: str | None) -> None:
-    """Send TEXT to CHANNEL (or @NAME); with - each line of standard input. Exit status 0 only when all of it is stored."""
+    """Send TEXT to CHANNEL (or @NAME); with - each line of standard input. Exit status 0 only when all of it is stored.
+
+    It goes on with the session that `chat connect` left. Where there is none, or another process is in it, it logs in with the password
+    in the variable CHAT_PASSWORD, or asks for it.
+    """
     from chat.client import scripts
 
     raise click.exceptions.Exit(scripts.send(channel, text, server=server, account=account))
@@ -46,7 +53,11 @@ def send(channel: str, text: str, server: str | None, account: str | None) -> No
 @click.option("-n", "--lines", type=click.IntRange(min=0), default=10, show_default=True, help="How many earlier records come first.")
 @client_options
 def tail(channel: str, as_json: bool, lines: int, server: str | None, account: str | None) -> None:
-    """Print the last records of CHANNEL (or @NAME), then what comes, each once."""
+    """Print the last records of CHANNEL (or @NAME), then what comes, each once.
+
+    It goes on with the session that `chat connect` left. Where there is none, or another process is in it, it logs in with the password
+    in the variable CHAT_PASSWORD, or asks for it.
+    """
     from chat.client import scripts
 
     raise click.exceptions.Exit(scripts.tail(channel, as_json=as_json, lines=lines, server=server, account=account))

@@ -121,8 +121,13 @@ async def _register(client: Client, entry: Entry, color: str | None) -> None:
 
 async def _login(client: Client, entry: Entry) -> None:
     name = entry.account or _ask_name(entry)
+    busy = _in_use(entry, name)
+    if busy and PASSWORD not in os.environ and can_ask_secret():
+        _say(f"{busy}; your password opens another.")
     for attempt in range(ATTEMPTS):
         password = ask_secret(f"Password of {clean(name)}: ")
+        if password is None and busy:
+            raise Refused(f"{busy}: end that one, or set {PASSWORD} for another session")
         if password is None:
             raise Refused(f"no session of {name} to go on with: set {PASSWORD}, or run `chat connect` on a terminal")
         try:
@@ -132,6 +137,16 @@ async def _login(client: Client, entry: Entry) -> None:
             if error.code != "unauthorized" or attempt == ATTEMPTS - 1 or PASSWORD in os.environ or not interactive():
                 raise
             _say(error.message)
+
+
+def _in_use(entry: Entry, name: str) -> str:
+    """Which processes have the sessions of the account on this machine; empty: none."""
+    processes = entry.store.in_use(entry.target.key, name)
+    if not processes:
+        return ""
+    known = ", ".join(str(process) for process in processes if process)
+    who = f"process {known}" if len(processes) == 1 else f"the processes {known}"
+    return f"the session of {name} is in use by {who if known else 'another process'}"
 
 
 def interactive() -> bool:
@@ -148,12 +163,16 @@ def ask_secret(question: str) -> str | None:
     """CHAT_PASSWORD, or typed and not shown; None where nobody can be asked. Waits for the person, in the calling thread."""
     if (given := os.environ.get(PASSWORD)) is not None:
         return given
+    return getpass.getpass(question) if can_ask_secret() else None
+
+
+def can_ask_secret() -> bool:
+    """Whether there is a terminal, even where standard input is none."""
     try:
         with open("/dev/tty"):
-            pass
+            return True
     except OSError:
-        return None
-    return getpass.getpass(question)
+        return False
 
 
 async def ask_trust(target: Target, shown: str, known: str | None) -> bool:

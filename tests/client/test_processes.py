@@ -106,6 +106,25 @@ def test_refusals_are_one_line_and_a_status(daemon, person):
     assert (nowhere.returncode, nowhere.stderr) == (1, "chat: not sent: there is no channel '#nowhere' that you can see\n")
 
 
+def test_a_session_in_use_is_named_with_its_process_and_a_password_opens_another(daemon, person):
+    assert run("connect", daemon.owner, "--name", "ann", env=person("ann"), stdin="hello\n").returncode == 0
+    alone = {key: value for key, value in person("ann").items() if key != "CHAT_PASSWORD"}
+    tail = subprocess.Popen([*CHAT, "tail", "lobby"], env=alone, stdout=subprocess.PIPE, text=True)
+    with tail:
+        assert "hello" in tail.stdout.readline()
+        assert run("send", "lobby", "first", env=person("ann")).returncode == 0, "CHAT_PASSWORD opens another"
+        assert "first" in tail.stdout.readline()
+        slots = sorted(path.parent.name for path in (daemon.folder.parent / "ann").rglob("session.json"))
+        assert slots == ["0", "1"]
+        next((daemon.folder.parent / "ann").glob("**/1/session.json")).unlink()
+        refused = run("send", "lobby", "second", env=alone)
+        tail.kill()
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"chat: the session of ann is in use by process {tail.pid}: end that one, or set CHAT_PASSWORD for another session\n"
+    )
+
+
 def test_send_waits_for_a_server_that_is_killed_in_the_middle(daemon, person):
     assert run("connect", daemon.owner, "--name", "ann", env=person("ann")).returncode == 0
     sender = subprocess.Popen([*CHAT, "send", "lobby", "-"], env=person("ann"), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
