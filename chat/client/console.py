@@ -92,6 +92,7 @@ class Console:
         self._shown: set[str] = set()  # conversations of which something was shown
         self.asking: tuple[str, list[str | None], trio.Event] | None = None
         self.held_back: list[tuple[float, str]] = []  # commands that were too fast: when they are tried again, and their names
+        self._warned = False  # the server has warned of something since the session was opened
         self._lost = False
         self._left_behind = 0
 
@@ -167,7 +168,7 @@ class Console:
                 self._notice(notice)
         except (ChatError, SessionLost) as error:
             self._lost = True
-            self.complain(str(error))
+            self.complain(error.message if isinstance(error, ChatError) else str(error))
         self.nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
@@ -210,14 +211,23 @@ class Console:
 
     def _greet(self) -> None:
         client = self.client
-        names = sorted(client.channels)
-        self.current = "#lobby" if "lobby" in names else f"#{names[0]}" if names else None
+        self.current = self._first_channel()
         if client.welcome is not None and client.welcome.motd:
             self.show(told(client.welcome.motd))
         if self.screen.interactive:
             self.show(told(f"{clean(client.welcome.name) if client.welcome else ''}: you are {clean(client.user)}. /help says how."))
         if self.current is not None:
             self.nursery.start_soon(self._bring_to_front, self.current)
+
+    def _first_channel(self) -> str | None:
+        names = sorted(self.client.channels)
+        return "#lobby" if "lobby" in names else f"#{names[0]}" if names else None
+
+    def _come_back(self) -> None:
+        """A session is open; where none was left in front (after a ban, say), there may be a channel again."""
+        self._warned = False
+        if self.current is None and (channel := self._first_channel()) is not None:
+            self.nursery.start_soon(self.switch, channel)
 
     def _notice(self, notice: Any) -> None:
         match notice:
@@ -226,6 +236,7 @@ class Console:
                     if self.screen.interactive and user != self.client.user:
                         self.show(told(f"· {clean(user)} is {'here' if online else 'gone'}"))
             case m.ServerNotice():
+                self._warned = self._warned or notice.level == "warning"
                 self.show(told(f"! {notice.text}", style="bold" if notice.level == "info" else WARN + " bold"))
             case m.Question():
                 local.show_question(self, notice)
@@ -275,9 +286,9 @@ class Console:
                 self.nursery.start_soon(partial(self.history, conv, CONTEXT, before=record.last_seq + 1))
         if isinstance(record, m.Removed):
             self.reading.forget(conv)
+            self._shown.discard(conv)
         if isinstance(record, m.Removed) and conv == self.current:
-            names = sorted(self.client.channels)
-            self.current = f"#{names[0]}" if names else None
+            self.current = self._first_channel()
 
     def _folds(self, record: m.Message) -> bool:
         return record.conv.startswith("#") and record.from_ in self.client.ignored
@@ -448,6 +459,8 @@ class Console:
 
     def on_status(self, status: Status) -> None:
         self.status = status
+        if self._running and status.state == "online":
+            self._come_back()
         if self._running and self.screen.interactive:
             if status.state == "online":
                 self.nursery.start_soon(self.refresh)
@@ -472,7 +485,10 @@ class Console:
         if not self.screen.interactive:
             return None
         event, answer = trio.Event(), list[str | None]()
-        self.complain("The session ended; your password opens another.")
+        if self._warned:  # the last word of the server, as of a ban
+            self.complain("The session ended (see above); your password opens another as soon as you may come back.")
+        else:
+            self.complain("The session ended; your password opens another.")
         self.asking = (f"password of {clean(user)}: ", answer, event)
         self.screen.refresh()
         await event.wait()

@@ -26,10 +26,14 @@ class Peer:
     protocol: Connection
     user: str = ""
     session: str = ""
+    ended: bool = False  # it has had the last word
     lock: trio.Lock = attrs.Factory(trio.Lock)
 
     async def send(self, *messages):
         async with self.lock:
+            if self.ended:
+                return
+            self.ended = any(isinstance(message, m.Closing | m.Replaced) for message in messages)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self.stream.send_all(b"".join(self.protocol.send(message) + b"\n" for message in messages))
 
