@@ -56,13 +56,15 @@ def start(target: str | None, *, account: str | None, body: Callable[[Entry], Aw
         single: BaseException = error
         while isinstance(single, BaseExceptionGroup) and len(single.exceptions) == 1:
             single = single.exceptions[0]
+        if isinstance(single, BaseExceptionGroup) and single.split(BrokenPipeError)[1] is None:
+            single = BrokenPipeError()  # several tasks met it
         match single:
             case BadTarget():
                 return _complain(f"chat: {single}", 2)
             case KeyboardInterrupt() | EOFError():
                 return _complain("", 1)
             case BrokenPipeError():
-                _forget_stdout()
+                forget_stdout()
                 return 0
             case Refused() | UnknownServer() | PinChanged() | SessionLost():
                 return _complain(f"chat: {single}", 1)
@@ -229,6 +231,6 @@ def _complain(text: str, status: int) -> int:
     return status
 
 
-def _forget_stdout() -> None:
+def forget_stdout() -> None:
     """Whoever read us is gone: let the interpreter not complain about it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,6 +1,7 @@
 """``chat send`` and ``chat tail``, for scripts: no questions but a password on a terminal, one exit status, and nothing lost in between."""
 
 import json
+import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,7 @@ import trio
 from chat.client.clean import clean
 from chat.client.client import Client
 from chat.client.delivery import Hidden, Missing
-from chat.client.entry import Entry, Refused, ask_secret, enter, start
+from chat.client.entry import Entry, Refused, ask_secret, enter, forget_stdout, start
 from chat.client.reconnect import Status
 from chat.client.screen import read_lines
 from chat.client.view import plain, record_line
@@ -35,13 +36,19 @@ def send(channel: str, text: str, *, server: str | None = None, account: str | N
 
 
 def tail(channel: str, *, server: str | None = None, account: str | None = None, as_json: bool = False, lines: int = 10) -> int:
-    """Print the last *lines* records of *channel* (or ``@user``), then what comes, each once, until stopped.
+    """Print the last *lines* records of *channel* (or ``@user``), then what comes, each once, until stopped or not read any more.
 
     With *as_json* each is one object on a line, all beyond ASCII escaped.
     """
 
+    async def follow(client: Client) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_unread, nursery.cancel_scope)
+            await _tail(client, channel, as_json, lines)
+        return 0
+
     async def body(entry: Entry) -> int:
-        return await _session(entry, lambda client: _tail(client, channel, as_json, lines), stopped_status=0)
+        return await _session(entry, follow, stopped_status=0)
 
     return start(server, account=account, ask=False, body=body)
 
@@ -103,10 +110,21 @@ async def _send(client: Client, channel: str, text: str) -> int:
 
 def _result(answer: Any) -> None:
     if isinstance(answer, m.Result) and answer.text:
-        print(clean(answer.text, lines=True), flush=True)
+        try:
+            print(clean(answer.text, lines=True), flush=True)
+        except BrokenPipeError:  # nobody reads it; what is still to be sent is sent all the same
+            forget_stdout()
 
 
-async def _tail(client: Client, channel: str, as_json: bool, lines: int) -> int:
+async def _end_unread(scope: trio.CancelScope) -> None:
+    """Once nobody reads standard output any more (``| head``), without waiting for the next record to find out."""
+    poll = select.poll()
+    poll.register(1, 0)  # errors and hang-ups alone
+    await trio.to_thread.run_sync(poll.poll, abandon_on_cancel=True)
+    scope.cancel()
+
+
+async def _tail(client: Client, channel: str, as_json: bool, lines: int) -> None:
     wanted = _conversation(channel)
     conv = next((known for known in client.conversations if known.casefold() == wanted.casefold()), wanted)
     if conv.startswith("#") and client.position(conv) is None:
@@ -121,7 +139,7 @@ async def _tail(client: Client, channel: str, as_json: bool, lines: int) -> int:
             _print(client, notice, as_json)
             if isinstance(notice, m.Removed):
                 raise Refused(f"you are no longer in {conv}")
-    return 1
+    raise client.ended or Refused("the session has ended")
 
 
 def _print(client: Client, record: Any, as_json: bool) -> None:

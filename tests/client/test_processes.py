@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+from chat.client import entry
+
 CHAT = [sys.executable, "-m", "chat"]
 
 
@@ -104,6 +106,36 @@ def test_refusals_are_one_line_and_a_status(daemon, person):
     assert run("connect", daemon.guest, "--name", "bob", env=person("bob")).returncode == 0
     nowhere = run("send", "nowhere", "text", env=person("bob"))
     assert (nowhere.returncode, nowhere.stderr) == (1, "chat: not sent: there is no channel '#nowhere' that you can see\n")
+
+
+def test_who_stops_reading_ends_tail_at_once_and_send_not_at_all(daemon, person):
+    assert run("connect", daemon.owner, "--name", "ann", env=person("ann"), stdin="one\ntwo\n").returncode == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*CHAT, "tail", "lobby"], env=person("ann"), **pipes) as tail:
+        assert "one" in tail.stdout.readline()
+        tail.stdout.close()
+        try:
+            assert (tail.wait(10), tail.stderr.read()) == (0, "")
+        finally:
+            tail.kill()
+    with subprocess.Popen([*CHAT, "send", "lobby", "-"], env=person("ann"), **pipes) as send:
+        send.stdout.close()
+        send.stdin.write("//user-count\n//user-count\nthree\n")
+        send.stdin.close()
+        assert (send.wait(10), send.stderr.read()) == (0, "")
+    assert daemon.stored() == ["one", "two", "three"], "0 is said only when all of it is stored"
+
+
+@pytest.mark.parametrize("errors", [1, 2])
+def test_a_closed_pipe_that_several_tasks_meet_is_no_traceback(tmp_path, monkeypatch, capfd, errors):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(entry, "forget_stdout", lambda: None)
+
+    async def body(entry):
+        raise BaseExceptionGroup("tasks", [BrokenPipeError(32, "Broken pipe") for _ in range(errors)])
+
+    assert entry.start("host", account="ann", body=body, ask=False) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_a_session_in_use_is_named_with_its_process_and_a_password_opens_another(daemon, person):
