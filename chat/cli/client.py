@@ -1,5 +1,6 @@
 """The client: connect, send, tail."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,15 @@ def connect(target: str | None, name: str | None, color: str | None, plain: bool
 @main.command()
 @click.argument("channel")
 @click.argument("text")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=math.inf,
+    metavar="SECONDS",
+    help="Give up after that long, with exit status 1, and say what is kept; else the server is waited for.",
+)
 @client_options
-def send(channel: str, text: str, server: str | None, account: str | None) -> None:
+def send(channel: str, text: str, timeout: float, server: str | None, account: str | None) -> None:
     """Send TEXT to CHANNEL (or @NAME); with - each line of standard input. Exit status 0 only when all of it is stored.
 
     It goes on with the session that `chat connect` left. Where there is none, or another process is in it, it logs in with the password
@@ -44,7 +52,7 @@ def send(channel: str, text: str, server: str | None, account: str | None) -> No
     """
     from chat.client import scripts
 
-    raise click.exceptions.Exit(scripts.send(channel, text, server=server, account=account))
+    raise click.exceptions.Exit(scripts.send(channel, text, server=server, account=account, timeout_s=timeout))
 
 
 @main.command()

@@ -6,7 +6,7 @@
 from chat.client.calls import Disconnected
 from chat.client.client import Client
 from chat.client.delivery import Hidden, Missing
-from chat.client.dial import PinChanged, UnknownServer
+from chat.client.dial import PinChanged, UnknownHost, UnknownServer
 from chat.client.keeper import SessionLost
 from chat.client.opening import open_client
 from chat.client.servers import ClientStore
@@ -21,6 +21,7 @@ __all__ = [
     "PinChanged",
     "SessionLost",
     "Target",
+    "UnknownHost",
     "UnknownServer",
     "open_client",
     "parse_target",

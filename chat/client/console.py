@@ -24,7 +24,7 @@ from chat.client.calls import Disconnected
 from chat.client.clean import clean
 from chat.client.client import PATIENCE_S, Client
 from chat.client.completion import WordCompleter
-from chat.client.entry import Entry, enter, fit_for_prompt, start
+from chat.client.entry import Entry, enter, fit_for_prompt, interactive, start
 from chat.client.keeper import SessionLost
 from chat.client.reading import Reading
 from chat.client.reconnect import Status
@@ -467,9 +467,10 @@ class Console:
             self.screen.refresh()
             return
         self._tries = self._tries + 1 if status.state == "waiting" else 0 if status.state == "online" else self._tries
+        leave = "" if self._running or not interactive() else "; Ctrl-C ends it"
         said = {
             # The first time it is nothing yet: a server that restarts takes half a second, and is not worth a word.
-            "waiting": f"no connection ({status.why}); trying again" if self._tries > 1 else "",
+            "waiting": f"no connection ({status.why}); trying again{leave}" if self._tries > 1 else "",
             "online": "connected" if self._said else "",
         }.get(status.state, "")
         if said and said != self._said:

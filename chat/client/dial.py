@@ -42,6 +42,13 @@ class UnknownServer(Exception):
         self.fingerprint = fingerprint
 
 
+class UnknownHost(Exception):
+    """The name of a server that was never reached does not resolve: most likely it is mistyped."""
+
+    def __init__(self, target: Target, why: str) -> None:
+        super().__init__(f"{target.host}: no such name is known here ({why}); look at the line again, or is this machine offline?")
+
+
 class PinChanged(Exception):
     """The server's key is not the one expected: another server answers here, or somebody in between."""
 

@@ -15,7 +15,7 @@ import trio
 
 from chat.client.clean import clean
 from chat.client.client import Client
-from chat.client.dial import PinChanged, UnknownServer
+from chat.client.dial import PinChanged, UnknownHost, UnknownServer
 from chat.client.keeper import SessionLost
 from chat.client.opening import open_client
 from chat.client.servers import ClientStore
@@ -66,7 +66,7 @@ def start(target: str | None, *, account: str | None, body: Callable[[Entry], Aw
             case BrokenPipeError():
                 forget_stdout()
                 return 0
-            case Refused() | UnknownServer() | PinChanged() | SessionLost():
+            case Refused() | UnknownHost() | UnknownServer() | PinChanged() | SessionLost():
                 return _complain(f"chat: {single}", 1)
             case ChatError():
                 return _complain(f"chat: {single.message}", 1)

@@ -7,6 +7,7 @@ During the replay nothing of ours goes out. Only then the requests and texts wit
 A session is forgotten for `unauthorized` alone, which says that it is over. Other refusals are waited out or told, and it is kept.
 """
 
+import socket
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -15,7 +16,7 @@ import attrs
 import trio
 
 from chat import __version__
-from chat.client.dial import PinChanged, UnknownServer, Wire, broken, dial
+from chat.client.dial import PinChanged, UnknownHost, UnknownServer, Wire, broken, dial
 from chat.client.reconnect import LOG_IN_LATER, RETRY_LATER, Status
 from chat.client.sending import error_of
 from chat.errors import ChatError, RemoteProtocolError
@@ -123,6 +124,10 @@ async def _connect(client: "Client") -> Wire:
         wire = await dial(target, pin)
     except PinChanged as changed:
         raise _Final(changed) from None
+    except socket.gaierror as error:
+        if known.last_used_ms == 0:
+            raise _Final(UnknownHost(target, broken(error))) from None
+        raise
     try:
         if wire.fingerprint is not None and wire.fingerprint != known.pin:
             await _check_new_pin(client, wire.fingerprint, known.pin)

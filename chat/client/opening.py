@@ -33,7 +33,8 @@ async def open_client(
     key than the pin; without it such a server is refused. *ask_password* is asked when a session cannot be resumed.
     *remember* False: start at the heads, and leave the cursors on disk alone.
 
-    *Raises* `UnknownServer`, `PinChanged`; ChatError where the server refuses the connection for good. *Waits* for the server.
+    *Raises* `UnknownServer`, `PinChanged`; `UnknownHost` where the name of a server that was never reached does not resolve; ChatError
+    where the server refuses the connection for good. *Waits* for the server.
     """
     parsed = parse_target(target) if isinstance(target, str) else target
     limits = backoff or Backoff(most=2.0 if parsed.loopback else 20.0)

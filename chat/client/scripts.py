@@ -1,6 +1,7 @@
 """``chat send`` and ``chat tail``, for scripts: no questions but a password on a terminal, one exit status, and nothing lost in between."""
 
 import json
+import math
 import select
 import signal
 import sys
@@ -22,15 +23,15 @@ from chat.protocol import codec
 from chat.protocol import messages as m
 
 
-def send(channel: str, text: str, *, server: str | None = None, account: str | None = None) -> int:
+def send(channel: str, text: str, *, server: str | None = None, account: str | None = None, timeout_s: float = math.inf) -> int:
     """Say *text* in *channel* (or to ``@user``); with ``-`` each line of standard input, blank ones left out.
 
-    Returns 0 when all of it is stored; a server that restarts meanwhile is waited for. 1 else: what was not yet stored then is kept
-    and sent by the next client of the account on this machine, but for what the server refused.
+    Returns 0 when all of it is stored; a server that restarts meanwhile is waited for, at most *timeout_s*. 1 else: what was taken and not
+    yet stored then is kept and sent by the next client of the account on this machine, but for what the server refused.
     """
 
     async def body(entry: Entry) -> int:
-        return await _session(entry, lambda client: _send(client, channel, text), stopped_status=1)
+        return await _session(entry, lambda client: _send(client, channel, text), when_stopped=_say_what_is_left, timeout_s=timeout_s)
 
     return start(server, account=account, ask=False, body=body)
 
@@ -48,12 +49,19 @@ def tail(channel: str, *, server: str | None = None, account: str | None = None,
         return 0
 
     async def body(entry: Entry) -> int:
-        return await _session(entry, follow, stopped_status=0)
+        return await _session(entry, follow, when_stopped=lambda client, how: 0)
 
     return start(server, account=account, ask=False, body=body)
 
 
-async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]], *, stopped_status: int) -> int:
+async def _session(
+    entry: Entry,
+    body: Callable[[Client], Awaitable[int]],
+    *,
+    when_stopped: Callable[[Client | None, str], int],
+    timeout_s: float = math.inf,
+) -> int:
+    """The status that *body* returns; or *when_stopped*, by a signal or after *timeout_s*: it gets the client, if it had a session."""
     waiting = False
 
     def on_status(status: Status) -> None:
@@ -67,7 +75,8 @@ async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]], *, st
 
     stopped = False
     status = 1
-    with trio.CancelScope() as scope:
+    entered: Client | None = None
+    with trio.move_on_after(timeout_s) as scope:
         async with trio.open_nursery() as nursery:
 
             async def stop_on_signal() -> None:
@@ -80,9 +89,26 @@ async def _session(entry: Entry, body: Callable[[Client], Awaitable[int]], *, st
             async with entry.open(on_status=on_status, ask_password=ask_password, remember=False) as client:
                 await enter(client, entry)
                 nursery.start_soon(stop_on_signal)
+                entered = client
                 status = await body(client)
             nursery.cancel_scope.cancel()
-    return stopped_status if stopped else status
+    if stopped or scope.cancelled_caught:
+        return when_stopped(entered, "stopped" if stopped else f"stopped after {timeout_s:g} s")
+    return status
+
+
+def _say_what_is_left(client: Client | None, how: str) -> int:
+    left = len(client.pending) if client is not None else 0
+    if client is None:
+        said = f"{how}, with no session: not sent, and not kept"
+    elif left:
+        said = (
+            f"{how}: {left} {'text is' if left == 1 else 'texts are'} not acknowledged; kept, and sent by the next client of this account"
+        )
+    else:
+        said = f"{how}: what was taken is stored"
+    print(f"chat: {said}", file=sys.stderr, flush=True)
+    return 1
 
 
 async def _send(client: Client, channel: str, text: str) -> int:
@@ -99,10 +125,6 @@ async def _send(client: Client, channel: str, text: str) -> int:
     except ChatError as error:
         before = f" (line {count + 1}; those before are stored)" if text == "-" else ""
         raise Refused(f"not sent{before}: {error.message}") from None
-    except trio.Cancelled:
-        if left := len(client.pending):
-            print(f"chat: stopped; {left} not stored yet, kept and sent by the next client", file=sys.stderr, flush=True)
-        raise
     for sending in client.unsettled:  # of an earlier run
         await sending.outcome()
     return 0

@@ -2,7 +2,7 @@
 
 It survives its own "crashes": `stop` cuts every connection, `start` listens on the same port again with what was stored. Its faults
 are made on purpose by the tests: `skip_notices` (a notice is stored and not told), `refuse` (errors for the next sends), `refuse_openers`,
-`swallow_acks`.
+`swallow_acks`, `swallow_sends`.
 """
 
 import secrets
@@ -58,6 +58,7 @@ class FakeServer:
     too_fast: int = 0  # so many requests for lists are refused for now
     skip_notices: int = 0
     swallow_acks: int = 0
+    swallow_sends: int = 0
     replay_limit: int = 500
     page_limit: int = 500
     on_request: object = lambda request: None
@@ -218,6 +219,9 @@ class FakeServer:
         if self.refuse:
             code, retry_after = self.refuse.pop(0)
             await peer.send(m.Error(id=request.id, cid=request.cid, code=code, message="not now", retry_after=retry_after))
+            return
+        if self.swallow_sends:  # neither stored nor answered
+            self.swallow_sends -= 1
             return
         if request.text.startswith("//"):
             await peer.send(m.Result(id=request.id, text=f"ran {request.text}"))

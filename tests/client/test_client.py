@@ -1,5 +1,6 @@
 """The client against a small honest server over real sockets: exact delivery, reconnects, the outbox, sessions and pins."""
 
+import socket
 import ssl
 from contextlib import suppress
 
@@ -9,7 +10,7 @@ import trio.testing
 import trustme
 
 from chat.client.delivery import Missing
-from chat.client.dial import PinChanged, UnknownServer, spki_fingerprint
+from chat.client.dial import PinChanged, UnknownHost, UnknownServer, spki_fingerprint
 from chat.client.keeper import SessionLost
 from chat.client.opening import open_client
 from chat.client.outbox import Item, Outbox
@@ -78,6 +79,28 @@ async def test_the_first_connect_waits_for_the_server(tmp_path):
         async with connect(server, tmp_path, on_status=on_status) as ann:
             await ann.login("ann", "correct horse")
         assert states.count("waiting") >= 3
+
+
+async def test_a_name_that_nobody_knows_is_told_at_once_but_not_once_it_was_good(tmp_path):
+    class Nameless(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        async def getnameinfo(self, sockaddr, flags):
+            raise AssertionError("asked")
+
+    trio.socket.set_custom_hostname_resolver(Nameless())
+    store = ClientStore(tmp_path / "state")
+    with pytest.raises(UnknownHost, match=r"nope\.invalid: no such name is known here"):
+        async with open_client("nope.invalid", store=store):
+            pass
+    store.remember("nope.invalid:7667")
+    tries = []
+    with trio.move_on_after(0.5) as scope:
+        async with open_client("nope.invalid", store=store, backoff=Backoff(**FAST), on_status=lambda s: tries.append(s.state)):
+            pass
+    assert scope.cancelled_caught
+    assert tries.count("waiting") > 2
 
 
 async def test_missed_notices_are_replayed_after_a_crash_of_the_server(tmp_path):
