@@ -58,17 +58,24 @@ def line(record: Row, *, conv: bool) -> str:
 def _told(record: Row) -> str:
     """What is no message, in words."""
     match record["type"]:
+        case "left" if record.get("by") not in (None, record["user"]):
+            return f"* {record['user']} was removed by {record['by']}{_because(record)}"
         case "joined" | "left":
-            return f"* {record['user']} {record['type']}"
+            return f"* {record['user']} {record['type']}{_because(record)}"
         case "topic":
             return f"* {record['user']} set the topic: {record['text']}"
         case "role":
             return f"* {record['user']} is {record['role']} now"
         case "banned":
-            return f"* {record['user']} was banned by {record['by']}" + (f" ({record['reason']})" if record.get("reason") else "")
+            until = f" until {when(record['until'])}" if record.get("until") is not None else ""
+            return f"* {record['user']} was banned by {record['by']}{until}{_because(record)}"
     rest = {key: value for key, value in record.items() if key not in ("type", "conv", "seq", "ts")}
     shown = ", ".join(f"{key} {when(value) if key in TIMES else value}" for key, value in rest.items() if value not in (None, ""))
     return f"* {record['type']}: {shown}" + (f" ({record['conv']})" if record["type"] == "membership" else "")
+
+
+def _because(record: Row) -> str:
+    return f" ({record['reason']})" if record.get("reason") else ""
 
 
 TIMES: Final = ("since", "seen", "expires", "first_ms", "last_ms")
