@@ -96,7 +96,9 @@ class Wire:
         self._pushed_back = notices
 
     async def send(self, messages: Sequence[Any]) -> None:
-        """*If cancelled*: the stream is broken."""
+        """*Raises* trio.BrokenResourceError, also after the server's last word. *If cancelled*: the stream is broken."""
+        if self._protocol.closed:  # its reader knows, and ends the writer, which may be on its way here just then
+            raise trio.BrokenResourceError("the server has closed")
         await self._stream.send_all(b"".join(self._protocol.send(message) + b"\n" for message in messages))
 
     async def aclose(self) -> None:
