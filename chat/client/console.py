@@ -429,6 +429,9 @@ class Console:
             except ChatError as error:
                 self.complain(error.message)
                 return
+        if conv == self.current:
+            self.show(told(f"You are in {conv} already."))
+            return
         self.current = conv
         self.screen.refresh()
         info = self.client.channels.get(conv.removeprefix("#"))

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -308,17 +308,32 @@ def _rows(text: str, room: int) -> Iterable[str]:
 
 
 def wrapped(text: str, room: int) -> Iterable[str]:
-    """*text* in rows of at most *room* columns, broken at spaces; a longer word stays whole, so that an address can be copied."""
+    """*text* in rows of at most *room* columns, broken at spaces; a longer word is broken too, but for one with a ``/``, which may be an
+    address: whole, it can be copied."""
     row, *words = text.split(" ")
+    row = yield from _full_rows(row, room)
     width = get_cwidth(row)
     for word in words:
         columns = get_cwidth(word)
         if row.strip() and width + 1 + columns > room:
             yield row
-            row, width = word, columns
+            row = word
         else:
-            row, width = f"{row} {word}", width + 1 + columns
+            row = f"{row} {word}"
+        row = yield from _full_rows(row, room)
+        width = get_cwidth(row)
     yield row
+
+
+def _full_rows(row: str, room: int) -> Generator[str, None, str]:
+    """As many as a single word fills. Returns what remains."""
+    while get_cwidth(row) > room and "/" not in row:
+        width, end = 0, 0
+        while (width := width + get_cwidth(row[end])) <= room:
+            end += 1
+        yield row[: max(end, 1)]
+        row = row[max(end, 1) :]
+    return row
 
 
 def _keys() -> KeyBindings:

@@ -90,6 +90,17 @@ async def ban(server):
         await trio.aclose_forcefully(peer.stream)
 
 
+async def test_a_channel_that_is_in_front_is_not_switched_to_again(tmp_path):
+    async with fake_server() as server, at_a_terminal(server, tmp_path) as console:
+        await console.screen.types("/switch @bob")
+        await console.screen.sees("── @bob ──")
+        for line in ("//create-channel lobby", "/switch lobby"):
+            await console.screen.types(line)
+            await console.screen.until(lambda: not console.client.calls._calls)
+        seen = await console.screen.sees("You are in #lobby already.")
+        assert sum("── #lobby ──" in line for line in seen) == 1
+
+
 async def test_who_comes_back_after_a_ban_is_in_the_channel_again(tmp_path):
     async with fake_server() as server, at_a_terminal(server, tmp_path) as console:
         await server.say("bob", "before")
