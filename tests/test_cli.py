@@ -1,9 +1,13 @@
 """The ``chat`` command: its arguments. What the commands do is tested where it is done."""
 
+import contextlib
 import json
+import os
+import pwd
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -80,6 +84,55 @@ def test_wrong_usage_is_2(chat, arguments):
     done = chat(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Usage: " in done.stderr
+
+
+# ---------------------------------------------------------------- whose the files are
+
+LOOKING = (
+    *("user list", "user sessions alice", "invite", "invite list", "channel list", "channel show lobby", "ban list", "search word"),
+    *("export lobby", "audit verify", "retention", "retention --keep 1d", "backup /nowhere/file"),
+    *("user suspend alice", "status", "stop", "cert show", "logs", "cert generate"),
+)
+
+
+@pytest.fixture
+def guarded():
+    """A data folder that this user, who is nobody for a moment where it was root, has no right to look into."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "data").mkdir()
+        for file in ("chat.db", "chat.lock", "certificate.pem", "key.pem"):
+            (folder / "data" / file).touch()
+        folder.chmod(0o755)
+
+        @contextlib.contextmanager
+        def closed(run):
+            run()  # what is imported for it is then
+            me = os.geteuid()
+            (folder / "data").chmod(0o700 if me == 0 else 0)
+            try:
+                os.seteuid(65534 if me == 0 else me)
+                yield
+            finally:
+                os.seteuid(me)
+                (folder / "data").chmod(0o700)
+
+        yield folder / "data", closed
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_a_user_without_rights_is_told_whose_it_is(chat, guarded, command):
+    folder, closed = guarded
+
+    def run():
+        return chat(*command.split(), "--data-dir", str(folder))
+
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    helps = "run this as root" if os.geteuid() == 0 else f"chmod u+rwx {folder}"
+    with closed(run):
+        done = run()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"chat: no right to use the folder {folder}, which belongs to {owner}: {helps}\n"
 
 
 # ---------------------------------------------------------------- the configuration

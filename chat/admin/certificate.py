@@ -16,7 +16,7 @@ from cryptography import x509
 from chat import joinline
 from chat.admin import client
 from chat.admin.client import Refused
-from chat.background import holder_of
+from chat.background import holder_of, no_right
 from chat.config import Config
 from chat.store.sqlite_restore import write
 from chat.transport import certificates
@@ -33,8 +33,10 @@ def _described(certificate: Path, key: Path) -> Row:
     try:
         pem = certificate.read_bytes()
         parsed = x509.load_pem_x509_certificate(pem)
-    except OSError as exc:
+    except FileNotFoundError as exc:
         raise Refused(f"{certificate}: {exc.strerror}; the server makes one at its first start") from None
+    except OSError as exc:
+        raise Refused(no_right(certificate) or f"{certificate}: {exc.strerror}") from None
     except ValueError as exc:
         raise Refused(f"{certificate} is no certificate in PEM: {exc}") from None
     problem = None
@@ -60,6 +62,8 @@ def may_replace(config: Config) -> None:
     """*Raises* Refused where the files are not the server's own."""
     if config.tls.certificate is not None:
         raise Refused(f"tls.certificate names {config.certificate}: replace that file and its key, then chat reload")
+    if (why := no_right(config.key, os.R_OK | os.W_OK) or no_right(config.data_dir, os.W_OK | os.X_OK)) is not None:
+        raise Refused(why)
 
 
 def generate(config: Config, names: Sequence[str], *, new_key: bool) -> Row:

@@ -56,7 +56,7 @@ def run(config: Config, do: str, *, progress: Progress | None = None, **argument
 
 def is_running(config: Config) -> bool:
     """Whether a server uses the data folder."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(StartRefused):
         return holder_of(config) is not None
     return False
 

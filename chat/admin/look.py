@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from chat.admin.client import Refused
+from chat.background import no_right
 from chat.config import Config
 from chat.errors import ChatError
 from chat.protocol import names
@@ -24,11 +25,18 @@ BUSY_S: Final = 5.0
 Row = dict[str, Any]
 
 
+def there(config: Config) -> None:
+    """*Raises* Refused where there is no database, or this user has no right to look at it."""
+    if (why := no_right(config.database)) is not None:
+        raise Refused(why)
+    if not config.database.exists():
+        raise Refused(f"there is no database {config.database}; was the server ever started? (--data-dir, --config)")
+
+
 @contextlib.contextmanager
 def opened(config: Config) -> Iterator[sqlite3.Connection]:
     """The database as it is now, for the whole block. *Raises* Refused."""
-    if not config.database.exists():
-        raise Refused(f"there is no database {config.database}; was the server ever started? (--data-dir, --config)")
+    there(config)
     try:
         db = connect(config.database, busy_timeout_s=BUSY_S, read_only=True)
     except sqlite3.Error as exc:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat import __version__
+from chat.admin import look
 from chat.admin.client import Refused
 from chat.admin.show import some, when
 from chat.background import StartRefused, holder_of, take_lock
@@ -28,8 +29,7 @@ def _own_files(config: Config) -> dict[str, Path]:
 
 def back_up(config: Config, target: Path, *, force: bool, progress: Progress) -> dict[str, Any]:
     """Also while the server runs. *Returns* the manifest, with ``bytes`` and ``file``. *Raises* Refused."""
-    if not config.database.exists():
-        raise Refused(f"there is no database {config.database}; was the server ever started? (--data-dir, --config)")
+    look.there(config)
     target = target.absolute()
     try:
         if target.is_dir():

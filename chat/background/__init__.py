@@ -24,6 +24,7 @@ from chat.background.control import Stopped, restart, stop
 from chat.background.launch import log_file, serve, start
 from chat.background.lock import DataLock, Running, StartRefused, holder, last_described, take_lock, wait_free
 from chat.background.prepare import Prepared, ReadyInfo, Run, check_folder, holder_of, prepare, refusal
+from chat.background.rights import no_right
 from chat.background.systemd import notify
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "holder_of",
     "last_described",
     "log_file",
+    "no_right",
     "notify",
     "prepare",
     "refusal",

@@ -11,6 +11,7 @@ import attrs
 from chat import log
 from chat.background import systemd
 from chat.background.lock import DataLock, Running, StartRefused, already, holder, take_lock
+from chat.background.rights import no_right
 from chat.config import Config
 from chat.transport.certificates import server_context
 from chat.transport.door import bind, connection_cap
@@ -105,6 +106,8 @@ def holder_of(config: Config) -> Running | None:
     """Who runs on the data folder. *Raises* StartRefused when that cannot be found out."""
     try:
         return holder(config.lock_file)
+    except PermissionError as exc:
+        raise StartRefused(no_right(config.lock_file) or line(exc)) from exc
     except OSError as exc:
         raise StartRefused(line(exc)) from exc
 

@@ -38,6 +38,8 @@ def invite(context: click.Context, loaded: "Loaded", role: str | None, uses: int
 def _guests(config: "Config", *, as_json: bool) -> None:
     from chat import background, greeting
 
+    if (why := background.no_right(config.database)) is not None:
+        raise fail(why)
     try:
         text = greeting.guests(config)
     except (OSError, ValueError) as exc:

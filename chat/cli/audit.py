@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chat.cli.base import fail, main, server_options
+from chat.cli.operator import refusing
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -36,13 +37,14 @@ def verify(loaded: "Loaded", noted: bytes | None) -> None:
     """Check the chain of the moderation log, also while the server runs. Exit status 0: it holds, 1: it does not."""
     import sqlite3
 
+    from chat.admin import look
     from chat.rooms.moderation.audit import verify as follow
     from chat.store.sqlite_audit import chain
     from chat.store.sqlite_files import connect
 
     file = loaded.config.database
-    if not file.exists():
-        raise fail(f"there is no database {file}; --data-dir or --config says where it is")
+    with refusing():
+        look.there(loaded.config)
     try:
         with contextlib.closing(connect(file, busy_timeout_s=5, read_only=True)) as db:
             db.execute("BEGIN")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chat.cli.base import main, server_options
+from chat.cli.base import fail, main, server_options
 from chat.cli.operator import done, json_option, progress, refusing, span, sure, yes_option
 
 if TYPE_CHECKING:
@@ -50,11 +50,14 @@ def restore(loaded: "Loaded", file: Path, end_sessions: bool, yes: bool, as_json
     and go on by themselves. Accounts, passwords, roles and bans are those of the backup. Who was logged in stays so, but for sessions
     that ended since.
     """
+    from chat import background
     from chat.admin import safekeeping
 
     with refusing(), progress("Checking") as shown:
         shown(0, 0, str(file))
         found = safekeeping.look_at(file)
+    if (why := background.no_right(loaded.config.database)) is not None:
+        raise fail(why)
     if loaded.config.database.exists():
         sure(f"Replace what is in {loaded.config.data_dir} by the backup {safekeeping.described(found)}?", yes=yes)
     with refusing(), progress("Restore") as shown:

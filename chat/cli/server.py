@@ -142,6 +142,8 @@ def logs(loaded: "Loaded", follow: bool, lines: int, as_json: bool) -> None:
     from chat import logs as reading
 
     file = background.log_file(loaded.config)
+    if (why := background.no_right(file)) is not None:
+        raise fail(why)
     shown = reading.raw if as_json else reading.shown
     try:
         here = reading.end(file)

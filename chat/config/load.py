@@ -8,6 +8,7 @@ All mistakes are found in one go and told together, each with where it stands, i
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,8 @@ def find_file(path: Path | None, env: Mapping[str, str]) -> Path | None:
     if env.get("CHAT_CONFIG"):
         return Path(env["CHAT_CONFIG"])
     folder = Path(env["XDG_CONFIG_HOME"]) / "chat" if env.get("XDG_CONFIG_HOME") else Path(platformdirs.user_config_dir("chat"))
-    return folder / "config.toml" if (folder / "config.toml").is_file() else None
+    file = folder / "config.toml"
+    return file if os.path.isfile(file) else None  # unlike Path.is_file it takes "no right to look" for a no
 
 
 def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
