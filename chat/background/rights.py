@@ -31,10 +31,12 @@ def remedy(blocked: Path) -> str:
     return "run this as root" if owner == 0 else f"run this as {user(owner)} or root"
 
 
+def theirs(blocked: Path) -> str:
+    """That, and whose it is."""
+    return f"{'the folder ' if blocked.is_dir() else ''}{blocked}, which belongs to {user(blocked.stat().st_uid)}"
+
+
 def no_right(path: Path, mode: int = os.R_OK) -> str | None:
     """In one line, for a person. None: nothing stands in the way."""
     blocked = barrier(path, mode)
-    if blocked is None:
-        return None
-    what = "the folder " if blocked.is_dir() else ""
-    return f"no right to use {what}{blocked}, which belongs to {user(blocked.stat().st_uid)}: {remedy(blocked)}"
+    return None if blocked is None else f"no right to use {theirs(blocked)}: {remedy(blocked)}"

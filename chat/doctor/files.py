@@ -10,50 +10,63 @@ from typing import Final
 from cryptography import x509
 
 from chat.background import StartRefused, check_folder
+from chat.background import rights as rights_of
+from chat.background.rights import user
 from chat.config import Config, split_address
 from chat.doctor.finding import Finding, advice, fine, span, wrong
 from chat.transport.certificates import host_names, server_context
 
 SOON_S: Final = 30 * 86400  # a certificate that ends within this is told
 OTHERS: Final = 0o077
+FOLDER: Final = os.R_OK | os.W_OK | os.X_OK
 
 
 def folder(config: Config) -> Iterator[Finding]:
     try:
         check_folder(config.data_dir)
     except StartRefused as error:
-        yield wrong("data folder", str(error), "give the server's user the right, or choose another data_dir")
+        blocked = rights_of.barrier(config.data_dir, FOLDER)
+        other = "give the server's user the right, or choose another data_dir"
+        yield wrong("data folder", str(error), other if blocked is None else rights_of.remedy(blocked))
         return
     if not config.data_dir.exists():
         yield fine("data folder", f"{config.data_dir} is made at the first start")
         return
     owner = config.data_dir.stat().st_uid
     if os.geteuid() not in (0, owner):
-        yield wrong("data folder", f"{config.data_dir} belongs to user {owner}", f"run chat as that user, or chown -R {os.geteuid()} it")
+        todo = f"run chat as that user, or as root: chown -R {user(os.geteuid())} {config.data_dir}"
+        yield wrong("data folder", f"{config.data_dir} belongs to {user(owner)}", todo)
     else:
         yield fine("data folder", str(config.data_dir))
 
 
 def rights(config: Config) -> Iterator[Finding]:
-    """Nobody else may look: 0700 for folders, 0600 for files."""
+    """Nobody else may look, and the folder's owner, as whom the server runs, may all: 0700 for folders, 0600 for files."""
     if not config.data_dir.is_dir():
         return
     database = config.database
-    private = [config.data_dir, database, database.with_name(database.name + "-wal"), config.key, config.lock_file]
+    beside = [database.with_name(database.name + suffix) for suffix in ("-wal", "-shm")]
+    private = [config.data_dir, database, *beside, config.key, config.lock_file]
     private += [config.log_dir, config.data_dir / "backups", config.data_dir / "admin.sock"]
-    bad = False
+    bad, owner = False, config.data_dir.stat().st_uid
     for path in private:
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            found = path.stat()
         except FileNotFoundError:
             continue
         except OSError as error:
             bad = True
             yield wrong("rights", f"{path}: {error.strerror}", "run this as the server's user")
             continue
-        if mode & OTHERS:
+        mode, wanted = stat.S_IMODE(found.st_mode), 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+        if found.st_uid != owner and path.parent == config.data_dir:
             bad = True
-            yield wrong("rights", f"{path} is open to others ({mode:04o})", f"chmod {'700' if path.is_dir() else '600'} {path}")
+            todo = f"{'' if os.geteuid() == 0 else 'as root: '}chown {user(owner)} {path}"
+            yield wrong("rights", f"{path} belongs to {user(found.st_uid)}, the data folder to {user(owner)}", todo)
+        elif mode & OTHERS or mode & wanted != wanted:
+            bad = True
+            what = "open to others" if mode & OTHERS else "closed to the server's own user"
+            yield wrong("rights", f"{path} is {what} ({mode:04o})", f"chmod {wanted:o} {path}")
     if not bad:
         yield fine("rights", "nobody else may look into the data folder")
 
@@ -67,6 +80,8 @@ def certificate(config: Config) -> Iterator[Finding]:
         server_context(path, key)
         pem = path.read_bytes()
         parsed = x509.load_pem_x509_certificate(pem)
+    except PermissionError:
+        raise  # `examine` says whose it is
     except (OSError, ValueError) as error:
         own = f"put both files back from a backup, or remove {path}: it is made anew for the key that is there"
         yield wrong("certificate", str(error), "name the right files in [tls]" if config.tls.certificate else own)

@@ -3,11 +3,14 @@
 import contextlib
 import datetime
 import json
+import os
 import resource
 import shutil
 import socket
 import sqlite3
+import tempfile
 import time
+from pathlib import Path
 
 import attrs
 import pytest
@@ -24,6 +27,8 @@ from chat.doctor import machine
 from chat.doctor.finding import size, span
 from chat.transport.certificates import _load_key
 from tests.e2e.guests import Guest, shared
+
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,70 @@ def test_a_folder_that_is_open_to_others(config):
     assert ("chmod 600 " + str(config.key)) in texts[1][1]
 
 
+@pytest.fixture
+def theirs(stopped):
+    """The same where every user may go; the server's user is nobody, if this one is root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "data")
+        shutil.copytree(stopped, folder)
+        Path(name).chmod(0o755)
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        folder.chmod(0o700)
+        yield Config(data_dir=folder, listen=(Listen(address="127.0.0.1:0"),), storage=Storage(min_free_bytes=0))
+        folder.chmod(0o700)
+
+
+@contextlib.contextmanager
+def being(user):
+    me = os.geteuid()
+    try:
+        if me == 0:
+            os.seteuid(user)
+        yield
+    finally:
+        os.seteuid(me)
+
+
+def advised(config):
+    return {finding.name: finding.todo for finding in findings(config) if finding.state == "wrong"}
+
+
+def test_a_folder_that_its_own_user_cannot_write(theirs):
+    theirs.data_dir.chmod(0o500)
+    with being(NOBODY):
+        found = advised(theirs)
+    todo = f"chmod u+rwx {theirs.data_dir}"
+    assert found == {"data folder": todo, "rights": f"chmod 700 {theirs.data_dir}", "database": todo}
+    if os.geteuid() == 0:  # to whom the bits mean nothing
+        assert advised(theirs) == {"rights": f"chmod 700 {theirs.data_dir}"}
+
+
+@pytest.mark.parametrize("name", ["chat.db", "chat.db-wal", "chat.lock", "key.pem"])
+def test_a_file_that_root_left_in_the_folder(theirs, name):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = theirs.data_dir / name
+    path.touch(0o600)
+    os.chown(path, 0, 0)
+    assert advised(theirs)["rights"] == f"chown nobody {path}"  # as root sees it
+    with being(NOBODY):
+        found = advised(theirs)
+    assert found["rights"] == f"as root: chown nobody {path}"
+    assert set(found.values()) == {f"as root: chown nobody {path}"}
+    assert ("database" in found) == name.startswith("chat.db")
+
+
+def test_to_another_user_the_doctor_says_whose_it_is(theirs):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    with being(1):
+        found = [finding for finding in findings(theirs) if finding.state == "wrong"]
+    assert [(finding.name, finding.todo) for finding in found] == [("data folder", "run this as nobody or root")]
+    assert f"{theirs.data_dir}, which belongs to nobody" in found[0].text
+
+
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "data").write_text("")
     assert "data folder" in wrong_of(Config(data_dir=tmp_path / "data" / "deep"))
@@ -166,7 +235,7 @@ def test_a_damaged_database(config):
     data = bytearray(config.database.read_bytes())
     data[4096 * 2 : 4096 * 6] = bytes(4096 * 4)
     config.database.write_bytes(data)
-    assert "database" in wrong_of(config)
+    assert "chat restore" in the(config, "database", "wrong").todo
 
 
 def test_a_database_that_is_none(config):
@@ -183,7 +252,15 @@ def test_records_beyond_the_last_number(config):
 def test_a_database_of_a_newer_chat(config):
     with contextlib.closing(sqlite3.connect(config.database)) as db, db:
         db.execute("UPDATE meta SET schema_version = 99")
-    assert "database" in wrong_of(config)
+    assert "newer chat" in the(config, "database", "wrong").todo
+
+
+def test_a_database_that_another_program_keeps(config):
+    with contextlib.closing(sqlite3.connect(config.database)) as db:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        kept = attrs.evolve(config, storage=Storage(min_free_bytes=0, busy_timeout_s=0.1))
+        assert "fuser" in the(kept, "database", "wrong").todo
 
 
 def test_a_disk_that_is_full(config, monkeypatch):
