@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 
@@ -22,6 +22,10 @@ from chat.store.sqlite_restore import write
 from chat.transport import certificates
 
 Row = dict[str, Any]
+LOST_KEY: Final = (
+    "put the key back from a backup or a kept copy (key.pem.*); without one: chat cert generate --new-key, whose fingerprint is another: "
+    "every join line that was given out is worth nothing then"
+)
 
 
 def look(config: Config) -> Row:
@@ -67,9 +71,17 @@ def may_replace(config: Config) -> None:
 
 
 def generate(config: Config, names: Sequence[str], *, new_key: bool) -> Row:
-    """A self-signed one. *Returns* what `install` does."""
+    """A self-signed one, for *names*, or without them for those that the present one has. *Returns* what `install` does, and which of its
+    names were kept and dropped. *Raises* Refused; also where the key is lost and *new_key* does not say that another may be made."""
     may_replace(config)
-    names = list(dict.fromkeys([*names, *joinline.outward_names(config)]))
+    if not new_key and (config.key.exists() or config.certificate.exists()):
+        try:
+            certificates.load_key(config.key)
+        except (OSError, ValueError) as exc:
+            said = f"{config.key} is missing" if isinstance(exc, FileNotFoundError) else str(exc)
+            raise Refused(f"{said}; {LOST_KEY}") from None
+    before = _names_given(config)
+    names = list(dict.fromkeys([*(names or before), *joinline.outward_names(config)]))
     with TemporaryDirectory(prefix="chat-cert-") as folder:
         certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
         try:
@@ -78,7 +90,25 @@ def generate(config: Config, names: Sequence[str], *, new_key: bool) -> Row:
             certificates.make_self_signed(certificate, key, names)
         except (OSError, ValueError) as exc:
             raise Refused(f"no certificate was made: {exc}") from None
-        return install(config, certificate, key)
+        made = install(config, certificate, key)
+    kept = sorted(set(before) & set(made["names"]))
+    return {**made, "names_kept": kept, "names_dropped": sorted(set(before) - set(kept))}
+
+
+def _names_given(config: Config) -> list[str]:
+    """What the present certificate is for, but for what every one is (`make_self_signed`) and this machine's own addresses."""
+    try:
+        names = certificates.host_names(config.certificate.read_bytes())
+    except (OSError, ValueError):
+        return []
+    found = {*certificates.always_named(), *joinline.outward_names(config)}
+    return [name for name in names if name not in found]
+
+
+def belong_together(certificate: Path, key: Path) -> None:
+    """*Raises* Refused."""
+    if problem := _described(certificate, key)["problem"]:
+        raise Refused(f"{problem}; nothing was changed")
 
 
 def same_key(config: Config, certificate: Path) -> bool:
@@ -94,18 +124,17 @@ def install(config: Config, certificate: Path, key: Path) -> Row:
     """
     may_replace(config)
     os.umask(0o077)
-    if problem := _described(certificate, key)["problem"]:
-        raise Refused(f"{problem}; nothing was changed")
+    belong_together(certificate, key)
     if not config.data_dir.is_dir():
         raise Refused(f"there is no data folder {config.data_dir}; was the server ever started? (--data-dir, --config)")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
     kept = []
     try:
+        suffix = _unused(config.key, config.certificate)
         owner = config.data_dir.stat()
         for new, place in ((key, config.key), (certificate, config.certificate)):
             data = new.read_bytes()
             if place.exists() and place.read_bytes() != data:
-                old = place.with_name(f"{place.name}.{stamp}")
+                old = place.with_name(place.name + suffix)
                 write(old, place.read_bytes())
                 kept.append(old)
             write(place, data)
@@ -115,6 +144,14 @@ def install(config: Config, certificate: Path, key: Path) -> Row:
     except OSError as exc:
         raise Refused(f"{exc.filename}: {exc.strerror}") from None
     return {**look(config), "kept": [str(path) for path in kept], "in_use": _reload(config)}
+
+
+def _unused(*places: Path) -> str:
+    """What to append to the names of files that are to be kept, so that none is in the place of one that was kept before."""
+    stamp, number = f".{time.strftime('%Y%m%d-%H%M%S')}", 1
+    while any(place.with_name(place.name + stamp + (f"-{number}" if number > 1 else "")).exists() for place in places):
+        number += 1
+    return stamp + (f"-{number}" if number > 1 else "")
 
 
 def _reload(config: Config) -> bool:

@@ -48,13 +48,19 @@ def show(loaded: "Loaded", as_json: bool) -> None:
 
 
 @cert.command()
-@click.option("--name", "names", metavar="NAME", multiple=True, help="A host name or address that it is for; may be repeated.")
+@click.option(
+    "--name",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="A host name or address that it is for, instead of those of before; may be repeated.",
+)
 @click.option("--new-key", is_flag=True, help="With a new key too: the old one may have been copied.")
 @yes_option
 @json_option
 @server_options
 def generate(loaded: "Loaded", names: tuple[str, ...], new_key: bool, yes: bool, as_json: bool) -> None:
-    """Make a new self-signed certificate, with the same key: nobody notices. The old one is kept beside it."""
+    """Make a new self-signed certificate, with the same key and names: nobody notices. The old one is kept beside it."""
     from chat.admin import certificate
 
     with refusing():
@@ -84,6 +90,7 @@ def import_(loaded: "Loaded", certificate_file: Path, key_file: Path, yes: bool,
             raise fail(f"{file}: No such file or directory")
     with refusing():
         certificate.may_replace(loaded.config)
+        certificate.belong_together(certificate_file, key_file)
         known = certificate.same_key(loaded.config, certificate_file)
     if not known:
         sure(NEW_KEY, yes=yes)
@@ -95,4 +102,6 @@ def import_(loaded: "Loaded", certificate_file: Path, key_file: Path, yes: bool,
 def _told(made: dict[str, Any]) -> str:
     used = "In use for new connections." if made["in_use"] else "It will be used from the next start on."
     kept = f"\nThe old files: {', '.join(made['kept'])}" if made["kept"] else ""
-    return f"{_lines(made)}\n{used}{kept}"
+    names = [(said, made.get(key)) for said, key in (("Kept from the one before", "names_kept"), ("Not in it any more", "names_dropped"))]
+    about = "".join(f"\n{said}: {', '.join(found)}" for said, found in names if found)
+    return f"{_lines(made)}{about}\n{used}{kept}"

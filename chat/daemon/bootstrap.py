@@ -22,19 +22,22 @@ from chat.transport import certificates
 def open_certificate(config: Config) -> Any:
     """*Raises* StartRefused. Makes a self-signed one where none is configured and none is there, or ours lacks where guests connect to.
 
-    It is for what the link names, so that a browser has nothing to object to but the issuer. The key stays, and with it every join line.
+    It is for what the link names, so that a browser has nothing to object to but the issuer. A key that is there stays, and with it every
+    join line; one that is missing, with its certificate there, is not made anew: those would be worth nothing.
     """
     certificate, key = config.certificate, config.key
     try:
         if config.tls.certificate is None:
             wanted = joinline.outward_names(config)
-            if not certificate.exists() and not key.exists():
+            if not certificate.exists():
                 certificates.make_self_signed(certificate, key, wanted)
-            elif certificate.exists() and key.exists():
+            elif key.exists():
                 certificates.name_also(certificate, key, wanted)
         return certificates.server_context(certificate, key)
     except (OSError, ValueError) as error:
-        raise StartRefused(f"the certificate {certificate} with the key {key} cannot be used: {error}") from error
+        raise StartRefused(
+            f"the certificate {certificate} with the key {key} cannot be used: {error}; chat doctor says what helps"
+        ) from error
 
 
 async def bootstrap(config: Config, parts: Parts) -> bool:

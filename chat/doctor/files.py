@@ -9,12 +9,13 @@ from typing import Final
 
 from cryptography import x509
 
+from chat.admin.certificate import LOST_KEY
 from chat.background import StartRefused, check_folder
 from chat.background import rights as rights_of
 from chat.background.rights import user
 from chat.config import Config, split_address
 from chat.doctor.finding import Finding, advice, fine, span, wrong
-from chat.transport.certificates import host_names, server_context
+from chat.transport.certificates import host_names, load_key, server_context
 
 SOON_S: Final = 30 * 86400  # a certificate that ends within this is told
 OTHERS: Final = 0o077
@@ -73,9 +74,22 @@ def rights(config: Config) -> Iterator[Finding]:
 
 def certificate(config: Config) -> Iterator[Finding]:
     path, key = config.certificate, config.key
-    if config.tls.certificate is None and not path.exists():
+    own = config.tls.certificate is None
+    if own and not path.exists() and not key.exists():
         yield fine("certificate", "is made at the first start")
         return
+    if own:
+        try:
+            load_key(key)
+        except PermissionError:
+            raise  # `examine` says whose it is
+        except (OSError, ValueError) as error:
+            text = f"{key} is missing" if isinstance(error, FileNotFoundError) else str(error)
+            yield wrong("certificate", f"{text}: the server does not start", LOST_KEY)
+            return
+        if not path.exists():
+            yield fine("certificate", "is made at the next start, for the key that is there: join lines stay good")
+            return
     try:
         server_context(path, key)
         pem = path.read_bytes()
@@ -83,8 +97,7 @@ def certificate(config: Config) -> Iterator[Finding]:
     except PermissionError:
         raise  # `examine` says whose it is
     except (OSError, ValueError) as error:
-        own = f"put both files back from a backup, or remove {path}: it is made anew for the key that is there"
-        yield wrong("certificate", str(error), "name the right files in [tls]" if config.tls.certificate else own)
+        yield wrong("certificate", str(error), _mend(path) if own else "name the right files in [tls]")
         return
     yield from _dates(config, parsed)
     yield from _names(config, pem)
@@ -94,7 +107,7 @@ def _dates(config: Config, parsed: x509.Certificate) -> Iterator[Finding]:
     now = datetime.datetime.now(datetime.UTC)
     ends, begins = parsed.not_valid_after_utc, parsed.not_valid_before_utc
     own = config.tls.certificate is None
-    todo = _renew(config.certificate, own)
+    todo = _renew(config.certificate, own, parsed.issuer == parsed.subject)
     by = "self-signed; clients pin its key" if parsed.issuer == parsed.subject else f"signed by {parsed.issuer.rfc4514_string()}"
     left = (ends - now).total_seconds()
     if begins > now:
@@ -108,9 +121,23 @@ def _dates(config: Config, parsed: x509.Certificate) -> Iterator[Finding]:
         yield fine("certificate", f"good until {ends:%Y-%m-%d}; {by}")
 
 
-def _renew(path: Path, own: bool) -> str:
+def _mend(path: Path) -> str:
+    """Of a certificate that does not work with its key, which is a good one."""
+    generate = "chat cert generate: a new one for the key that is there"
+    try:
+        x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        return f"{generate}, so join lines stay good"
+    return (
+        f"put the right key back (a backup, or a kept copy key.pem.*), or {generate}; join lines for the other key are worth nothing then"
+    )
+
+
+def _renew(path: Path, own: bool, self_signed: bool) -> str:
+    if own and self_signed:
+        return "chat cert generate: a new one with the same key, so join lines stay good"
     if own:
-        return f"remove {path} and start again: a new one is made with the same key, so join lines stay good"
+        return "renew it where it came from, then chat cert import CERTIFICATE KEY"
     return f"renew {path}, then chat reload"
 
 

@@ -38,7 +38,7 @@ def make_self_signed(certificate: Path, key: Path, names: Iterable[str] = ()) ->
     certificate always has its key. *Raises* OSError when a file cannot be written, ValueError when the key cannot be read.
     """
     if key.exists():
-        private = _load_key(key)
+        private = load_key(key)
     else:
         private = ec.generate_private_key(ec.SECP256R1())
         pem = private.private_bytes(
@@ -60,6 +60,11 @@ def make_self_signed(certificate: Path, key: Path, names: Iterable[str] = ()) ->
         .sign(private, hashes.SHA256())
     )
     _write(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def always_named() -> tuple[str, ...]:
+    """What every self-signed certificate is for."""
+    return ("localhost", "127.0.0.1", "::1", socket.gethostname())
 
 
 def name_also(certificate: Path, key: Path, names: Iterable[str]) -> None:
@@ -117,6 +122,14 @@ def host_names(certificate: bytes) -> list[str]:
     return [*found.get_values_for_type(x509.DNSName), *map(str, found.get_values_for_type(x509.IPAddress))]
 
 
+def load_key(key: Path) -> CertificateIssuerPrivateKeyTypes:
+    """*Raises* OSError when it cannot be read, ValueError when it is none, or has a password."""
+    try:
+        return serialization.load_pem_private_key(key.read_bytes(), None)  # type: ignore[return-value]
+    except (ValueError, TypeError) as exc:  # which say it in the words of a parser
+        raise ValueError(f"{key} is no private key that can be read") from exc
+
+
 def described(certificate: bytes) -> str:
     """Of a certificate (PEM, the first of a chain), for a person: until when it is valid, and what clients pin."""
     found = x509.load_pem_x509_certificate(certificate)
@@ -133,16 +146,9 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         raise ValueError(f"{certificate} and {key} are no certificate and its key: {exc.reason or exc}") from exc
 
 
-def _load_key(key: Path) -> CertificateIssuerPrivateKeyTypes:
-    try:
-        return serialization.load_pem_private_key(key.read_bytes(), None)  # type: ignore[return-value]
-    except (ValueError, TypeError) as exc:
-        raise ValueError(f"{key} is no private key that can be used: {exc}") from exc
-
-
 def _alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
     found: dict[str, x509.GeneralName] = {}
-    for name in ("localhost", "127.0.0.1", "::1", socket.gethostname(), *names):
+    for name in (*always_named(), *names):
         try:
             found[name] = x509.IPAddress(ipaddress.ip_address(name))
         except ValueError:

@@ -25,7 +25,7 @@ from chat.cli import main
 from chat.config import Config, Limits, Listen, Storage
 from chat.doctor import machine
 from chat.doctor.finding import size, span
-from chat.transport.certificates import _load_key
+from chat.transport.certificates import load_key, make_self_signed
 from tests.e2e.guests import Guest, shared
 
 NOBODY = 65534
@@ -203,7 +203,7 @@ def test_a_folder_that_is_a_file(tmp_path):
     ],
 )
 def test_the_dates_of_a_certificate(config, starts, ends, state, said):
-    key = _load_key(config.key)
+    key = load_key(config.key)
     now = datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat")])
     made = (
@@ -221,9 +221,40 @@ def test_the_dates_of_a_certificate(config, starts, ends, state, said):
     assert said in found.text + found.todo
 
 
-def test_a_certificate_without_its_key(config):
-    config.key.write_text("no key")
-    assert "certificate and its key" in the(config, "certificate", "wrong").text
+def test_a_certificate_near_its_end_is_made_anew_by_chat(config, monkeypatch):
+    monkeypatch.setattr("chat.doctor.files.SOON_S", 10 * 365 * 86400 + 1)
+    assert the(config, "certificate", "advice").todo == "chat cert generate: a new one with the same key, so join lines stay good"
+
+
+@pytest.mark.parametrize("certificate_too", [False, True])
+@pytest.mark.parametrize("damage", [lambda key: key.write_text("junk"), lambda key: key.unlink()])
+def test_without_the_key_join_lines_are_lost_and_that_is_said(config, damage, certificate_too):
+    damage(config.key)
+    if certificate_too:
+        config.certificate.unlink()
+        if not config.key.exists():
+            assert the(config, "certificate", "fine")  # both are made at the start, as at the first
+            return
+    found = the(config, "certificate", "wrong")
+    assert found.text.startswith(str(config.key))
+    for said in ("backup", "chat cert generate --new-key", "join line"):
+        assert said in found.todo
+
+
+def test_a_certificate_that_the_key_brings_back(config):
+    config.certificate.write_text("junk")
+    assert "chat cert generate: " in the(config, "certificate", "wrong").todo
+    config.certificate.unlink()
+    assert "for the key that is there" in the(config, "certificate", "fine").text
+
+
+def test_a_certificate_of_another_key(config, tmp_path):
+    config.key.unlink()
+    make_self_signed(tmp_path / "other.pem", config.key)
+    found = the(config, "certificate", "wrong")
+    assert "certificate and its key" in found.text
+    assert "put the right key back" in found.todo
+    assert "join line" in found.todo
 
 
 def test_a_certificate_for_another_name(config):
