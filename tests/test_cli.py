@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from chat import __version__, greeting
 from chat.background import DataLock, ReadyInfo, Running, take_lock
 from chat.cli import main
 from chat.config import Config, Listen
+from chat.daemon.bootstrap import ready_info
 from chat.joinline import guest_invite, guest_line, guest_link, owner_line
+from chat.rooms.effects import PutInvite
+from chat.rooms.state import State
 from chat.transport.certificates import fingerprint, make_self_signed
 
 COMMANDS = (
@@ -303,6 +307,17 @@ def test_invite_prints_the_guests_line(house, chat):
     done = chat("invite", *settings)
     guest = f"chat connect 127.0.0.1:7000#{pin(house)}/guests"
     assert (done.exit_code, done.stdout) == (0, f"{guest}\nIn a browser: https://127.0.0.1:7000/#invite=guests\n")
+
+
+def test_a_start_names_the_same_invite_as_chat_invite(house):
+    state = State()
+    for code, uses in (("single", 1), ("guests", None)):
+        put_invites(house, (code, "member", uses, None))
+        state.apply(PutInvite(code=code, role="member", uses_left=uses, expires_ms=None, by=0, at_ms=0))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        found = ready_info(house, [[sock]], state, False)
+    assert found.guest_line.endswith(f"#{pin(house)}/guests")
+    assert found.web.endswith("#invite=guests")
 
 
 def test_the_link_is_of_a_listener_that_serves_the_page(house):

@@ -78,9 +78,10 @@ def _invited(state: State, role: str, at_ms: int) -> bool:
 
 
 def ready_info(config: Config, sockets: list[list[socket.socket]], state: State, first: bool) -> ReadyInfo:
+    """*Raises* OSError when the database cannot be read."""
     addresses = tuple(_shown(sock) for listening in sockets for sock in listening)
     owner = next((code for code, invite in state.invites.items() if invite.role == "owner"), None)
-    guest = next((code for code, invite in state.invites.items() if invite.role == "member"), None)
+    guest = joinline.guest_invite(config.database)  # the one that `chat invite` prints, of those that there are
     may_register = config.registration != "closed"
     web = [_shown(sock) for listen, listening in zip(config.listen, sockets, strict=True) if "web" in listen.dialects for sock in listening]
     return ReadyInfo(
