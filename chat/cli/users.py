@@ -125,14 +125,16 @@ def sessions(loaded: "Loaded", name: str, end: bool, as_json: bool) -> None:
 def forget(loaded: "Loaded", name: str, keep_messages: bool, yes: bool, as_json: bool) -> None:
     """Erase NAME: name, password, sessions, addresses, and every text they wrote (its place stays, empty). It cannot be undone.
 
-    What others wrote stays, the moderation log holds, the name is free for others. Backups, exports and the readable logs (log.messages)
-    that were made before are yours to clean. What goes in detail: chat/store/sqlite_upkeep.py.
+    In what the server said, and in the commands that others used, the name is replaced. What others wrote themselves stays, and what
+    plugins keep; the moderation log holds, the name is free for others. Backups, exports and the readable logs (log.messages) that were
+    made before are yours to clean. What goes in detail: chat/store/sqlite_upkeep.py.
     """
     what = "name, sessions and addresses" if keep_messages else "name, sessions, addresses and every text they wrote"
     sure(f"Erase {name}: {what}? It cannot be undone.", yes=yes)
     told = operate(loaded.config, "user.forget", label=f"Forgetting {name}", name=name, keep_texts=keep_messages)
     texts = "their texts stay, without their name" if keep_messages else "their texts are erased"
-    done(f"{told['user']} is forgotten: {told['now']} now, {texts}", told, as_json=as_json)
+    text = f"{told['user']} is forgotten: {told['now']} now, {texts}; what others wrote about them stays"
+    done(text, told, as_json=as_json)
 
 
 # ---------------------------------------------------------------- bans

@@ -34,10 +34,8 @@ from chat.store.sqlite_batch import Batch, Spoiled
 from chat.store.sqlite_effects import purge
 from chat.store.sqlite_files import connect
 from chat.store.sqlite_sanctions import tidy_addresses
-from chat.store.sqlite_upkeep import erase_step, trim_step
+from chat.store.sqlite_upkeep import LAST_CID, NO_CID, erase_step, trim_step
 
-NO_CID: Final = ("", 0)  # before all of them, and after
-LAST_CID: Final = ("~", 0)
 SPACE_CHECK_S: Final = 0.1
 ROOM_BYTES: Final = 64 * 1024  # with less a batch of any size may fail, whatever it holds
 T = TypeVar("T")

@@ -2,17 +2,21 @@
 
 *Erasing.* A forgotten account keeps its row, under a name that means nobody, since records and the moderation log name its number. All
 else that is known of the person goes with the transaction. The records have no index by author, which every message would pay for; so
-one pass over all of them, in steps (`erase_step`), finds what the person said. The pass is noted in `erasures` and goes on after a restart.
+one pass over all of them, in steps (`erase_step`), finds what the person said. The pass is noted in `erasures` and goes on after a restart;
+the name that it replaces is kept meanwhile in `settings`.
 
 *What goes*: the name, password, colour, sessions with their addresses, read markers, ignores, reports, command history, notes to oneself;
 texts and topics that the person wrote (the record and its seq stay, empty); reasons given about the person, in the channels and in the
-moderation log, there with their salt: the chain of hashes holds. *What stays*: that an account with this number was there and when; what
-others said, also about the person; the topic that a channel has. With ``keep_texts`` what the person said stays too, under the name
-of nobody. What its retries would get (a cid, the hash of a text, the result of a command) ages out within a week, as everybody's.
+moderation log, there with their salt: the chain of hashes holds; what its retries would get (a cid, the hash of a text, the result of a
+command). *What is replaced*, by the name that means nobody: the name as a word of its own, in any case, in what the server said in a
+conversation, in the results of commands that are kept for retries, and in others' command history. *What stays*: that an account with
+this number was there and when; what others said, also about the person; the topic that a channel has; what plugins keep. With
+``keep_texts`` what the person said stays too, under the name of nobody.
 """
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -21,6 +25,10 @@ from chat.rooms import effects as e
 
 RETENTION: Final = "retention"  # the key in `settings`: {"keep_ms": …, "keep_bytes": …}
 LAST: Final = 2**53
+
+NO_CID: Final = ("", 0)  # before all of them, and after
+LAST_CID: Final = ("~", 0)
+HISTORY_KEPT: Final = 50  # lines of an account at most: so many accounts are a step
 
 _PERSONAL: Final = (
     "DELETE FROM sessions WHERE account = ?1",
@@ -55,6 +63,7 @@ def _wiping(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _forget_account(db: sqlite3.Connection, x: e.ForgetAccount) -> None:
+    (was,) = db.execute("SELECT name FROM accounts WHERE id = ?", (x.account,)).fetchone()
     with _wiping(db):
         db.execute(
             """UPDATE accounts SET name = ?, canonical = ?, skeleton = ?, password_hash = ?, color = NULL, role = 'member',
@@ -64,6 +73,7 @@ def _forget_account(db: sqlite3.Connection, x: e.ForgetAccount) -> None:
         for statement in _PERSONAL:
             db.execute(statement, (x.account,))
     db.execute("INSERT OR REPLACE INTO erasures (account, keep_texts) VALUES (?, ?)", (x.account, x.keep_texts))
+    _note_renaming(db, x.account, {"name": was, "cid": NO_CID, "history": 0})
 
 
 def _drop_invite(db: sqlite3.Connection, x: e.DropInvite) -> None:
@@ -107,11 +117,73 @@ def erase_step(db: sqlite3.Connection, rows: int) -> bool:
     end = db.execute(_STEP_END, (conv, seq, rows)).fetchone()
     with _wiping(db):
         db.execute(_ERASE, (conv, seq, *(end or (LAST, LAST)), account, keep_texts))
-    if end is None:
-        db.execute("DELETE FROM erasures WHERE account = ?", (account,))
-    else:
-        db.execute("UPDATE erasures SET conv = ?, seq = ? WHERE account = ?", (*end, account))
+        renaming = _renaming(db, account)
+        if renaming is not None:
+            db.execute(_RENAME_SERVERS, (conv, seq, *(end or (LAST, LAST))))
+            if end is None and _rename_step(db, account, renaming, rows):
+                end = (LAST, LAST)
+        if end is None:
+            db.execute("DELETE FROM erasures WHERE account = ?", (account,))
+            db.execute("DELETE FROM settings WHERE key = ?", (_renaming_key(account),))
+        else:
+            db.execute("UPDATE erasures SET conv = ?, seq = ? WHERE account = ?", (*end, account))
     return True
+
+
+# ---------------------------------------------------------------- the name of who is forgotten, in what others see
+
+_RENAME_SERVERS: Final = """UPDATE records SET body = renamed(body)
+    WHERE (conv, seq) >= (?, ?) AND (conv, seq) < (?, ?) AND kind = 'message' AND author = 0 AND renamed(body) <> body"""
+_CID_END: Final = "SELECT cid, account FROM cids WHERE (cid, account) > (?, ?) ORDER BY cid, account LIMIT 1 OFFSET ?"
+_FORGET_CIDS: Final = "DELETE FROM cids WHERE (cid, account) > (?, ?) AND (cid, account) <= (?, ?) AND account = ?"
+_RENAME_RESULTS: Final = """UPDATE cids SET result = renamed(result)
+    WHERE (cid, account) > (?, ?) AND (cid, account) <= (?, ?) AND result IS NOT NULL AND renamed(result) <> result"""
+_RENAME_HISTORY: Final = """UPDATE command_history SET line = renamed(line)
+    WHERE account > ? AND account <= ? AND renamed(line) <> line"""
+
+
+def _renaming_key(account: int) -> str:
+    return f"forgetting {account}"
+
+
+def _note_renaming(db: sqlite3.Connection, account: int, renaming: dict[str, Any]) -> None:
+    db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_renaming_key(account), json.dumps(renaming)))
+
+
+def _renaming(db: sqlite3.Connection, account: int) -> dict[str, Any] | None:
+    """The name that is replaced and how far that is, with the SQL function ``renamed`` made for it. None: of an older chat's forgetting."""
+    found = db.execute("SELECT value FROM settings WHERE key = ?", (_renaming_key(account),)).fetchone()
+    if found is None:
+        return None
+    renaming: dict[str, Any] = json.loads(found[0])
+    (nobody,) = db.execute("SELECT name FROM accounts WHERE id = ?", (account,)).fetchone()
+    word = re.compile(rf"(?<!\w)(?<!\w[-.]){re.escape(renaming['name'])}(?!\w)(?![-.]\w)", re.IGNORECASE)
+
+    def renamed(text: str | bytes | None) -> str | bytes | None:
+        if isinstance(text, bytes):
+            return word.sub(nobody, text.decode()).encode()
+        return word.sub(nobody, text) if text is not None else None
+
+    db.create_function("renamed", 1, renamed, deterministic=True)
+    return renaming
+
+
+def _rename_step(db: sqlite3.Connection, account: int, renaming: dict[str, Any], rows: int) -> bool:
+    """A step of the pass behind that over the records: results, then history. *Returns* whether more is to be done."""
+    since = renaming["cid"]
+    if since is not None:
+        end = db.execute(_CID_END, (*since, rows - 1)).fetchone()
+        span = (*since, *(end or LAST_CID))
+        db.execute(_FORGET_CIDS, (*span, account))
+        db.execute(_RENAME_RESULTS, span)
+        _note_renaming(db, account, {**renaming, "cid": end})
+        return True
+    after, steps = renaming["history"], rows // HISTORY_KEPT
+    last = db.execute("SELECT id FROM accounts WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", (after, steps)).fetchone()
+    db.execute(_RENAME_HISTORY, (after, last[0] if last is not None else LAST))
+    if last is not None:
+        _note_renaming(db, account, {**renaming, "history": last[0]})
+    return last is not None
 
 
 def trim_step(db: sqlite3.Connection, conv: int, below: int, rows: int) -> bool:

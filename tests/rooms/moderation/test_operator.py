@@ -1,5 +1,6 @@
 """The operator's decisions: what they change, in the state and in the store, and what is told to whom."""
 
+import json
 import sqlite3
 
 import pytest
@@ -168,6 +169,29 @@ def test_of_who_is_forgotten_nothing_is_left_but_the_places(house, bob):
     house.register("bob")  # the name is free, and whoever takes it is somebody else
     (seqs,) = rows(house, "SELECT count(*), max(seq) FROM records JOIN conversations c ON c.id = conv WHERE c.name = 'lobby'")
     assert seqs[0] == seqs[1] >= last[0][0]
+
+
+@pytest.mark.parametrize("keep_texts", [False, True])
+def test_in_what_commands_said_the_name_is_replaced(house, bob, keep_texts):
+    account, db = bob.account, house.writer._db
+    house.command(house.root, "mute bob 10m", "lobby", cid="mute")
+    for text in ("Root rolls 5, Bob rolls 4.", "bobby and bob-cat and x.bob", "(BOB)"):
+        house.do([fx.Append(conv=house.state.room("lobby").id, kind="message", author=0, body=text)])
+    for n, line in enumerate(("mute bob 10m", "broadcast Who saw bob?")):
+        db.execute("INSERT INTO command_history VALUES (?, ?, 0, NULL, ?)", (house.root.account, n, line))
+    house.say(house.root, "lobby", "root said bob")
+    db.execute("INSERT INTO cids (account, cid, ts) VALUES (?, 'old', 0)", (account,))
+    assert any(b"bob" in result for (result,) in rows(house, "SELECT result FROM cids WHERE result IS NOT NULL"))
+    forget(house, keep_texts=keep_texts)
+    name = house.state.accounts[account].name
+    said = [body for (body,) in rows(house, "SELECT body FROM records WHERE author = 0 AND kind = 'message' ORDER BY seq")]
+    assert said == [f"Root rolls 5, {name} rolls 4.", "bobby and bob-cat and x.bob", f"({name})"]
+    assert {line for (line,) in rows(house, "SELECT line FROM command_history")} == {f"mute {name} 10m", f"broadcast Who saw {name}?"}
+    results = [json.loads(result) for (result,) in rows(house, "SELECT result FROM cids WHERE result IS NOT NULL")]
+    assert any(f"{name}" in result["text"] for result in results)
+    left = everything(house).replace("bobby and bob-cat and x.bob", "").replace("root said bob", "").replace("bob was here", "")
+    assert "bob" not in left.lower()  # what others wrote stays
+    assert rows(house, "SELECT 1 FROM cids WHERE cid = 'old'") == []
 
 
 def test_with_texts_kept_only_the_name_is_gone(house, bob):
