@@ -46,7 +46,7 @@ NoNewPrivileges=yes
 {capabilities}
 ProtectSystem=strict
 ProtectHome={home}
-PrivateTmp=yes
+PrivateTmp={tmp}
 PrivateDevices=yes
 ProtectProc=invisible
 ProtectClock=yes
@@ -88,6 +88,9 @@ WantedBy=sockets.target
 
 LOW_PORT = "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE"
 STATE = Path("/var/lib/chat")
+ETC = Path("/etc/chat/config.toml")
+HOMES = ("/home", "/root", "/run/user")  # what ProtectHome= hides
+TEMPORARY = ("/tmp", "/var/tmp")  # what PrivateTmp= hides; DynamicUser= does it, too
 
 
 def executable() -> Path:
@@ -102,15 +105,14 @@ def service(loaded: Loaded, *, user: str | None = None) -> str:
 
     *user*: an account that exists. None: systemd makes one up, and the data folder; another data folder's owner where one is configured.
     """
-    config, program = loaded.config, executable()
-    folder = config.data_dir.absolute() if "data_dir" in loaded.sources else STATE
+    config, program, folder = loaded.config, executable(), _folder(loaded)
     arguments = [str(program), "serve"]
     if loaded.file is not None:
         arguments += ["--config", str(loaded.file.absolute())]
     arguments += ["--data-dir", str(folder)]
     ports = [split_address(listen.address)[1] for listen in config.listen]
     low = any(0 < port < 1024 for port in ports)
-    at_home = any(path.is_relative_to(home) for path in (program, folder) for home in ("/home", "/root"))
+    account = _account(folder, user)
     return TEMPLATE.format(
         file="chat.service",
         name=config.name.replace("%", "%%"),
@@ -118,11 +120,54 @@ def service(loaded: Loaded, *, user: str | None = None) -> str:
         command=" ".join(map(_quoted, arguments)),
         stop_s=f"{config.limits.drain_s + 5:g}s",
         files=max(config.limits.connections + 512, 1024),
-        user=f"User={user or _owner(folder)}" if user or folder != STATE else "DynamicUser=yes",
+        user=f"User={account}" if account is not None else "DynamicUser=yes",
         data="StateDirectory=chat\nStateDirectoryMode=0700" if folder == STATE else f"ReadWritePaths={_quoted(str(folder))}",
         capabilities=LOW_PORT if low else "CapabilityBoundingSet=",
-        home="no" if at_home else "yes",
+        home="no" if any(_within(path, HOMES) for path in _used(loaded)) else "yes",
+        tmp="no" if account is not None and any(_within(path, TEMPORARY) for path in _used(loaded)) else "yes",
     )
+
+
+def objections(loaded: Loaded, *, user: str | None = None) -> list[str]:
+    """What stands in the way of the service that `service` describes, in lines for a person: files that it will not see."""
+    account = _account(_folder(loaded), user)
+    return [line for path in _used(loaded) if (line := _objection(path, account)) is not None]
+
+
+def _objection(path: Path, account: str | None) -> str | None:
+    if (place := _within(path, TEMPORARY)) is not None:
+        elsewhere = f"put it elsewhere (the program into /opt/chat, the configuration into {ETC})"
+        return (
+            f"{path}: {place} is emptied at a boot: {elsewhere}" if account else f"{path}: this unit has a {place} of its own: {elsewhere}"
+        )
+    for one in (*reversed(path.parents), path):
+        try:
+            closed, owner = one.stat().st_mode & (0o011 if one.is_dir() else 0o044) == 0, one.owner()
+        except (OSError, KeyError):
+            continue  # it is not there yet
+        if closed and account not in (owner, "root"):
+            return f"{path}: only {owner} may look into {one}: put the file elsewhere (such as {ETC}), or say --user {owner}"
+    return None
+
+
+def _used(loaded: Loaded) -> list[Path]:
+    """What the service must be able to read, but for what systemd makes."""
+    tls, folder = loaded.config.tls, _folder(loaded)
+    named = [executable(), folder if folder != STATE else None, loaded.file, tls.certificate, tls.key, loaded.config.log.file]
+    return [path.absolute() for path in named if path is not None]
+
+
+def _within(path: Path, folders: tuple[str, ...]) -> str | None:
+    return next((folder for folder in folders if path.is_relative_to(folder)), None)
+
+
+def _folder(loaded: Loaded) -> Path:
+    return loaded.config.data_dir.absolute() if "data_dir" in loaded.sources else STATE
+
+
+def _account(folder: Path, user: str | None) -> str | None:
+    """As whom it runs; None: systemd makes one up."""
+    return user or (_owner(folder) if folder != STATE else None)
 
 
 def _owner(folder: Path) -> str:

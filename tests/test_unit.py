@@ -4,6 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import attrs
+
 from chat import unit
 from chat.config import read
 
@@ -35,6 +37,43 @@ def test_another_data_folder_and_a_low_port(tmp_path):
     assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert "DynamicUser" not in found
     assert settings(unit.service(loaded(tmp_path, text), user="chatter"))["User"] == "chatter"
+
+
+def fake(file, **flags):
+    """As if *file*, which need not be on this machine, were the configuration."""
+    return attrs.evolve(read(None, {"XDG_CONFIG_HOME": "/nowhere"}, flags), file=Path(file))
+
+
+def test_a_configuration_at_home_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(unit, "executable", lambda: Path("/opt/chat/bin/chat"))
+    assert settings(unit.service(fake("/etc/chat/config.toml")))["ProtectHome"] == "yes"
+    assert unit.objections(fake("/etc/chat/config.toml")) == []
+    for file in ("/home/zed/.config/chat/config.toml", "/root/config.toml"):
+        assert settings(unit.service(fake(file)))["ProtectHome"] == "no"
+    assert settings(unit.service(fake("/etc/c.toml", **{"tls.certificate": "/home/z/c.pem", "tls.key": "/k.pem"})))["ProtectHome"] == "no"
+
+
+def test_what_is_in_tmp_is_seen_or_objected_to(monkeypatch):
+    monkeypatch.setattr(unit, "executable", lambda: Path("/tmp/clone/.venv/bin/chat"))
+    found = fake("/etc/c.toml", data_dir="/srv/chat")
+    assert settings(unit.service(found, user="zed"))["PrivateTmp"] == "no"
+    (said,) = unit.objections(found, user="zed")
+    assert said.startswith("/tmp/clone/.venv/bin/chat: /tmp is emptied")
+    found = fake("/etc/c.toml")  # systemd gives a user that it makes up a /tmp of his own, whatever the unit says
+    assert settings(unit.service(found))["PrivateTmp"] == "yes"
+    (said,) = unit.objections(found)
+    assert said.startswith("/tmp/clone/.venv/bin/chat: this unit has a /tmp of its own")
+
+
+def test_a_file_that_the_units_user_cannot_read_is_objected_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(unit, "executable", lambda: Path("/opt/chat/bin/chat"))
+    monkeypatch.setattr(unit, "TEMPORARY", ())
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text("")
+    found = fake(home / "config.toml")
+    assert any(f"only {home.owner()} may look into" in line for line in unit.objections(found))
+    assert unit.objections(found, user=home.owner()) == []
 
 
 def test_the_sockets_are_those_of_the_configuration(tmp_path):

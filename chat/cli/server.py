@@ -164,7 +164,9 @@ def logs(loaded: "Loaded", follow: bool, lines: int, as_json: bool) -> None:
 @click.option("--user", metavar="NAME", help="The account that it runs as; without it systemd makes one for it.")
 @server_options
 def systemd(loaded: "Loaded", as_socket: bool, user: str | None) -> None:
-    """Print a hardened unit for systemd, chat.service, with the paths of this installation."""
+    """Print a hardened unit for systemd, chat.service, with the paths of this installation. On standard error: which it would not see."""
     from chat import unit
 
+    for line in [] if as_socket else unit.objections(loaded, user=user):
+        click.echo(f"chat: {line}", err=True)
     click.echo(unit.sockets(loaded.config) if as_socket else unit.service(loaded, user=user), nl=False)
