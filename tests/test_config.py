@@ -270,6 +270,8 @@ def test_what_is_needed_and_wrong_itself_is_as_if_it_were_not_there(file, tmp_pa
 
 def test_who_never_said_where_has_the_usual_folder(file):
     assert rescued(file("nam = 'x'")).data_dir == Config().data_dir
+    for text in ("name = ", "name = Ours\n# data_dir = '/srv'\n[[listen]]\naddress = ':7000'\n", 'data_dir = ""  # usual\nname = \'x'):
+        assert rescued(file(text)).data_dir == Config().data_dir, text
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,11 @@ def test_who_never_said_where_has_the_usual_folder(file):
         "where = '/srv/chat'",
         "folder = 'house'",
         "[[listen]]\nplace = ['~/chat']",
-        "name = ",
+        "name = \ndata_dir = 'house'",
+        "name = 'x\nwhere = '/srv/chat'",
+        "name = \n[log]\nfile = 'chat.log'",
+        "name = '~chat",
+        "data_dir = 'house",
         None,
     ],
     ids=[
@@ -296,6 +302,10 @@ def test_who_never_said_where_has_the_usual_folder(file):
         "elsewhere",
         "of a listener",
         "not TOML",
+        "not TOML, elsewhere",
+        "not TOML, the log elsewhere",
+        "not TOML, of somebody",
+        "not TOML itself",
         "no file",
     ],
 )

@@ -8,30 +8,34 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from chat.cli.base import main, server_options
+from chat.cli.base import found_server, main
 
 if TYPE_CHECKING:
     from chat.config import Loaded
     from chat.doctor import Finding
 
 SIGNS: Final = {"fine": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "red")}
-NAME_WIDTH: Final = 13
+NAME_WIDTH: Final = 14
+OF_CONFIGURATION: Final = ("port", "names")  # what cannot be looked at without knowing that
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-@server_options
+@found_server
 def doctor(loaded: "Loaded", as_json: bool) -> None:
     """Look at this installation: what is fine, what is not, and what to do. Exit status 1: something is wrong.
 
-    It changes nothing, and may be used while the server runs.
+    It changes nothing, and may be used while the server runs. Where the configuration has mistakes, the rest is looked at all the same.
     """
     from chat import doctor as checks
 
-    found = []
+    found, mistakes = [], _mistakes(loaded)
     if not as_json:
-        click.echo(f"chat on {loaded.config.data_dir}, configured by {loaded.file or 'no file'}")
-    for finding in checks.examine(loaded.config):
+        by = "with mistakes" if mistakes else f"by {loaded.file or 'no file'}"
+        click.echo(f"chat on {loaded.config.data_dir}, configured {by}")
+    for finding in (*mistakes, *checks.examine(loaded.config)):
+        if mistakes and finding.name in OF_CONFIGURATION:
+            continue
         found.append(finding)
         if not as_json:
             _show(finding)
@@ -41,6 +45,18 @@ def doctor(loaded: "Loaded", as_json: bool) -> None:
     else:
         click.echo(_verdict(states.count("wrong"), states.count("advice")))
     raise click.exceptions.Exit(1 if "wrong" in states else 0)
+
+
+def _mistakes(loaded: "Loaded") -> "list[Finding]":
+    """What keeps the configuration from being used, as a finding; without it the files were found all the same."""
+    from chat.config import ConfigError
+    from chat.doctor.finding import wrong
+
+    try:
+        loaded.again()
+    except ConfigError as exc:
+        return [wrong("configuration", "; ".join(exc.problems), "chat config check finds each mistake")]
+    return []
 
 
 def _show(finding: "Finding") -> None:

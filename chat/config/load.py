@@ -9,6 +9,7 @@ All mistakes are found in one go and told together, each with where it stands, i
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +127,7 @@ def rescue(
 
     None: they may be anywhere. A folder is not guessed, since another server may run on the usual one: where the file cannot be read, or
     something looks like a misspelled ``data_dir``, or like a folder under a name that nobody knows, it has to be given in the environment
-    or by a flag.
+    or by a flag. In a file that is no TOML nothing may look like a file or a folder at all.
     """
     cwd = cwd or Path.cwd()
     file = find_file(path, env)
@@ -137,7 +138,7 @@ def rescue(
         unsaid = any(problem.endswith((f"{NEAREST} data_dir", f"{NEAREST} {env_name('data_dir')}")) for problem in error.problems)
         unsaid = unsaid or any(_names_a_folder(dict(flags or {}), "")) or ("data_dir" not in raw and any(_names_a_folder(raw, "")))
     except ConfigError:
-        unsaid = True
+        unsaid = _may_name_a_file(Path(cwd, file)) if file else True
     if unsaid and "data_dir" not in given:
         return None
     folder = Path(cwd, file).parent if file else cwd
@@ -148,6 +149,16 @@ def rescue(
         except (ConfigError, ValueError):
             continue
     return None
+
+
+def _may_name_a_file(file: Path) -> bool:
+    """Whether a line of *file*, which is no TOML, may say where something is."""
+    try:
+        lines = [line.partition(" #")[0].strip() for line in file.read_text("utf-8").lower().splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return True
+    said = [line for line in lines if not line.startswith("#") and not re.fullmatch("data_dir *= *(\"\"|'')", line)]
+    return any(word in line for line in said for word in (*FOLDERS, "file", "/", "~", "\\"))
 
 
 def _names_a_folder(value: Any, path: str) -> Iterator[bool]:

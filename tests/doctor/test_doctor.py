@@ -373,6 +373,20 @@ def test_the_command(config):
     assert [finding["name"] for finding in report["findings"] if finding["state"] == "wrong"] == ["rights"]
 
 
+def test_the_command_with_a_configuration_that_has_mistakes(config, tmp_path):
+    file = tmp_path / "broken.toml"
+    file.write_text(f"data_dir = '{config.data_dir}'\nprefix = 3\nnam = 'x'\n")
+    done = CliRunner().invoke(main, ["doctor", "--config", str(file)])
+    assert done.exit_code == 1
+    assert "✗ configuration" in done.stdout
+    assert "prefix: expected a text, got 3" in done.stdout
+    assert "→ chat config check" in done.stdout
+    assert "✓ database" in done.stdout
+    assert " port " not in done.stdout  # which one is meant is not known
+    found = json.loads(CliRunner().invoke(main, ["doctor", "--json", "--config", str(file)]).stdout)
+    assert [finding["name"] for finding in found["findings"] if finding["state"] == "wrong"] == ["configuration"]
+
+
 def test_words_for_people():
     assert [size(n) for n in (0, 1023, 2048, 5 * 2**20, 3 * 2**30)] == ["0 B", "1023 B", "2 KiB", "5.0 MiB", "3.0 GiB"]
     assert [span(n) for n in (0, 1, 59, 60, 7200, 86400 * 3)] == ["a moment", "1 second", "59 seconds", "1 minute", "2 hours", "3 days"]
