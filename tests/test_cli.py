@@ -80,6 +80,28 @@ def test_python_dash_m():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"chat, version {__version__}\n", "")
 
 
+@pytest.mark.parametrize("arguments", [["config", "example"], ["config", "show"], ["logs"]])
+def test_nobody_who_reads_is_no_mistake_and_a_full_disk_is_told_in_a_line(tmp_path, arguments):
+    file = Config(data_dir=tmp_path).log_dir / "chat.log"
+    file.parent.mkdir()
+    file.write_text("a line\n" * 9)
+    if arguments != ["config", "example"]:
+        arguments = [*arguments, "--data-dir", str(tmp_path)]
+
+    def run(stdout):
+        return subprocess.run([sys.executable, "-m", "chat", *arguments], stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            done = run(full)
+        assert (done.returncode, done.stderr) == (1, "chat: standard output: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["nonsense"], ["serve", "--nonsense"], ["serve", "--set", "nonsense"], ["send", "lobby"], ["tail"], ["config"], ["status", "x"]],

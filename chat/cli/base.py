@@ -1,7 +1,9 @@
 """What every group of commands uses: the ``chat`` command itself, the options of a server's configuration, and how a refusal is told."""
 
+import errno
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +86,25 @@ def asked(ask: "Callable[[Config], Any]", config: "Config") -> Any:
         raise fail(str(exc)) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The ``chat`` command. What cannot be printed ends any of them: quietly where nobody reads any more, else with a line."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            try:
+                return super().invoke(context)
+            finally:
+                sys.stdout.flush()  # what was held back fails here, and not at the interpreter's end
+        except OSError as exc:
+            if exc.filename is not None or exc.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if exc.errno == errno.EPIPE:
+                raise click.exceptions.Exit(0) from None
+            raise fail(f"standard output: {exc.strerror}") from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="chat")
 def main() -> None:
     """A chat for your own machine. `chat serve` starts a server, `chat connect LINE` joins one."""

@@ -53,7 +53,7 @@ def _tell_ready(info: Any, *, stop: str) -> None:
     try:
         for line in ready_lines(info, stop=stop):
             click.echo(line)
-    except BrokenPipeError:  # nobody reads; or Python would fail at the end, when it flushes what it could not write
+    except BrokenPipeError:  # nobody reads, and the server goes on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -154,9 +154,11 @@ def logs(loaded: "Loaded", follow: bool, lines: int, as_json: bool) -> None:
     except FileNotFoundError:
         raise fail(f"there is no log {file}: chat start writes one, chat serve writes to its terminal or journal") from None
     except OSError as exc:
+        if exc.filename is None:  # of standard output
+            raise
         raise fail(f"{file}: {exc.strerror}") from None
-    except (BrokenPipeError, KeyboardInterrupt):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        pass
 
 
 @main.command()
