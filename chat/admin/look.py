@@ -77,10 +77,10 @@ def users(db: sqlite3.Connection, *, forgotten: bool = False, running: bool = Tr
 
 
 def account_of(db: sqlite3.Connection, raw: str) -> Row:
-    """``id`` and ``name``, by any form of the name. *Raises* Refused."""
+    """``id``, ``name`` and ``role``, by any form of the name. *Raises* Refused."""
     with contextlib.suppress(ChatError):
         canonical = names.user_name(raw.removeprefix("@")).canonical
-        found: Row | None = db.execute("SELECT id, name FROM accounts WHERE canonical = ?", (canonical,)).fetchone()
+        found: Row | None = db.execute("SELECT id, name, role FROM accounts WHERE canonical = ?", (canonical,)).fetchone()
         if found is not None:
             return found
     raise Refused(f"there is no user {raw.removeprefix('@')[:64]!r}")

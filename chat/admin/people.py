@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from chat import accounts
 from chat.admin.registry import Call, handler
+from chat.errors import ChatError
 from chat.protocol import names
 from chat.rooms import decisions as d
 from chat.rooms.moderation import decisions as moderation
@@ -82,7 +83,10 @@ async def ban(call: Call, name: str, reason: str | None = None, for_ms: int | No
         until = now_ms + for_ms if for_ms is not None else None
         if network is not None:
             return moderation.ban_address(state, a.SHELL, network, reason, now_ms, until)
-        return d.ban(state, a.SHELL, a.find_person(state, name), reason, now_ms, until)
+        who = a.find_person(state, name)
+        if who.role == "owner":
+            raise ChatError("forbidden", f"{who.name} owns the server: make somebody else the owner first (chat user role NAME owner)")
+        return d.ban(state, a.SHELL, who, reason, now_ms, until)
 
     await call.house.decide(decide)
     return {"banned": _banned(call, name), "until": until}

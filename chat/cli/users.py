@@ -1,6 +1,6 @@
 """The people of a server: user and ban."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,7 +8,7 @@ from chat.cli.base import main, server_options
 from chat.cli.operator import done, json_option, listed, new_password, operate, refusing, span, sure, yes_option
 
 if TYPE_CHECKING:
-    from chat.config import Loaded
+    from chat.config import Config, Loaded
 
 ROLES = click.Choice(["member", "admin", "owner"])
 generate_option = click.option("--generate", is_flag=True, help="Make a password and print it, instead of asking for one.")
@@ -17,6 +17,14 @@ generate_option = click.option("--generate", is_flag=True, help="Make a password
 @main.group()
 def user() -> None:
     """The people: accounts, passwords, roles, sessions."""
+
+
+def _person(config: "Config", name: str) -> dict[str, Any]:
+    """Who is meant, before anything is asked about them."""
+    from chat.admin import look
+
+    with refusing(), look.opened(config) as db:
+        return look.account_of(db, name)
 
 
 @user.command("list")
@@ -65,10 +73,14 @@ def passwd(loaded: "Loaded", name: str, generate: bool, as_json: bool) -> None:
 @user.command()
 @click.argument("name")
 @click.argument("reason", required=False)
+@yes_option
 @json_option
 @server_options
-def suspend(loaded: "Loaded", name: str, reason: str | None, as_json: bool) -> None:
+def suspend(loaded: "Loaded", name: str, reason: str | None, yes: bool, as_json: bool) -> None:
     """Let nobody in with NAME's account, until unsuspend. It keeps its channels and roles."""
+    person = _person(loaded.config, name)
+    if person["role"] == "owner":
+        sure(f"{person['name']} owns the server: nobody is above them to lift it but you. Suspend them?", yes=yes)
     told = operate(loaded.config, "user.suspend", name=name, reason=reason)
     done(f"{told['user']} is suspended, and logged out everywhere; to end that: chat user unsuspend {told['user']}", told, as_json=as_json)
 
@@ -130,8 +142,9 @@ def forget(loaded: "Loaded", name: str, keep_messages: bool, yes: bool, as_json:
     made before are yours to clean. What goes in detail: chat/store/sqlite_upkeep.py.
     """
     what = "name, sessions and addresses" if keep_messages else "name, sessions, addresses and every text they wrote"
-    sure(f"Erase {name}: {what}? It cannot be undone.", yes=yes)
-    told = operate(loaded.config, "user.forget", label=f"Forgetting {name}", name=name, keep_texts=keep_messages)
+    shown = _person(loaded.config, name)["name"]
+    sure(f"Erase {shown}: {what}? It cannot be undone.", yes=yes)
+    told = operate(loaded.config, "user.forget", label=f"Forgetting {shown}", name=name, keep_texts=keep_messages)
     texts = "their texts stay, without their name" if keep_messages else "their texts are erased"
     text = f"{told['user']} is forgotten: {told['now']} now, {texts}; what others wrote about them stays"
     done(text, told, as_json=as_json)

@@ -127,6 +127,19 @@ async def test_somebody_is_forgotten(served, shell):
     assert b"bob" not in stored()
 
 
+async def test_what_would_hit_the_owner_or_nobody_is_said_first(served, shell):
+    await shell.json("user add alice --role owner --generate")
+    await shell.json("user add dave --role admin --generate")
+    said = await shell.refused("ban add alice")
+    assert said == "alice owns the server: make somebody else the owner first (chat user role NAME owner)"
+    assert await shell.refused("user forget nobody-here") == "there is no user 'nobody-here'"  # and not: say --yes
+    said = await shell.refused("user suspend alice")
+    assert said == "alice owns the server: nobody is above them to lift it but you. Suspend them? Nobody can be asked here: say --yes"
+    assert await shell.refused("user suspend nobody-here") == "there is no user 'nobody-here'"
+    assert (await shell("user suspend dave")).returncode == 0
+    assert (await shell("user suspend alice --yes")).returncode == 0
+
+
 async def test_nobody_is_online_at_a_server_that_was_killed(served, shell):
     async with await Guest.register(served, "bob"):
         assert {row["name"]: row["state"] for row in await shell.json("user list")}["bob"] == "online"
