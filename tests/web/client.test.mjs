@@ -223,11 +223,8 @@ test("what waits in one conversation holds up no other, and says for how long", 
   assert.equal(here.socket.of("send").at(-1).text, "slow");
 });
 
-test("who is banned is told why, and not tried again", async () => {
-  const here = world();
-  const { client } = await loggedIn(here);
-  let why = null;
-  client.on("ended", (text) => (why = text));
+test("whose address is banned is told why; the session stays, for another address or another day", async () => {
+  const { here, client } = await loggedIn();
   here.socket.say({ type: "closing", code: "forbidden" });
   await lost(here);
   client.nudge();
@@ -235,8 +232,9 @@ test("who is banned is told why, and not tried again", async () => {
   const message = "203.0.113.0/24, where you come from, is banned by root for 2 h more; ask root";
   here.socket.answer("resume", { type: "error", code: "forbidden", message });
   await settled();
-  assert.equal(why, message);
-  assert.equal(client.state, "out");
+  assert.equal(client.trouble, message);
+  await resumed(here, client);
+  assert.equal(client.state, "online");
 });
 
 test("a session that has ended asks for the password, and keeps what was not sent for the next", async () => {
@@ -413,3 +411,29 @@ test("one ends another session", async () => {
   await ended;
   assert.equal(client.state, "online");
 });
+
+// What a resume may be refused for: only `unauthorized` ends the session.
+for (const code of ["storage_full", "storage_unavailable", "busy", "shutting_down", "internal_error"]) {
+  test(`a resume that is refused with ${code} keeps token and texts, says why and is tried again`, async () => {
+    const { here, client } = await loggedIn();
+    client.say("#a", "waits");
+    await lost(here);
+    let ended = null;
+    client.on("ended", (why) => (ended = why));
+    client.nudge();
+    await settled();
+    here.socket.answer("resume", { type: "error", code, message: "the server's disk is full" });
+    await settled();
+    assert.equal(ended, null);
+    assert.equal(client.state, "waiting");
+    assert.equal(client.trouble, "the server's disk is full");
+    assert.equal(JSON.parse(here.tab.getItem("chat.session")).token, "t1");
+    assert.deepEqual(client.outbox.entries.map(({ text }) => text), ["waits"]);
+    await resumed(here, client);
+    assert.equal(client.state, "online");
+    assert.equal(client.trouble, null);
+    assert.deepEqual(here.socket.of("send").map(({ text }) => text), ["waits"]);
+    await lost(here);
+    assert.equal(client.trouble, null, "it is another trouble by then");
+  });
+}

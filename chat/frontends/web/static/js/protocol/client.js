@@ -35,7 +35,8 @@ export class Client extends Emitter {
 	waitingUntil = 0;
 	#connection = null;
 	#attempt = 0;
-	#retryAfter = null;
+	trouble = null; // what the last resume was refused for, in words; the server has to mend it
+	#refusal = null;
 	#wake = null; // ends the wait for the next attempt
 	#sending = false;
 	#commands = new Map(); // cid → {text, channel, resolve, reject}
@@ -78,9 +79,8 @@ export class Client extends Emitter {
 			this.#adoptSession(frame, kept.device, false);
 		} catch (error) {
 			if (error instanceof Refusal && error.code === "unauthorized") this.#lose("Your session has ended. Please log in again.");
-			else if (error instanceof Refusal && error.code === "forbidden") this.#lose(error.message); // banned: it says for how long, and whom to ask
 			else if (error instanceof Refusal) {
-				this.#retryAfter = error.retryAfter;
+				this.#refusal = error; // a full disk, a ban: it may be another day
 				this.#connection?.close();
 			}
 		}
@@ -211,11 +211,12 @@ export class Client extends Emitter {
 		for (const timeline of this.timelines.values()) timeline.unasked();
 		if (closing?.code === "unauthorized") return this.#lose("Your session has ended. Please log in again.");
 		if (this.state === "out" || this.state === "replaced") return;
-		this.#again(closing?.retry_after ?? this.#retryAfter);
+		this.trouble = this.#refusal?.message ?? null;
+		this.#again(closing?.retry_after ?? this.#refusal?.retryAfter);
 	}
 
 	#again(retryAfter) {
-		this.#retryAfter = null;
+		this.#refusal = null;
 		const seconds = delay(this.#attempt++, retryAfter);
 		this.waitingUntil = Date.now() + seconds * 1000;
 		this.#status("waiting");
@@ -274,6 +275,7 @@ export class Client extends Emitter {
 		this.keeper.save({ user: frame.user, session: frame.session, token: frame.resume_token, device });
 		this.#begin(frame.user, frame.session);
 		this.#attempt = 0;
+		this.trouble = null;
 		const heads = Object.entries(frame.heads);
 		if (fresh) for (const conv of [...this.timelines.keys()]) if (!(conv in frame.heads)) this.forget(conv);
 		for (const [conv, [epoch, head]] of heads) this.follow(conv, epoch, head);

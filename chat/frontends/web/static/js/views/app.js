@@ -35,7 +35,7 @@ export class App {
 		this.menuButton.classList.add("for-phone");
 		this.leaveButton = iconButton("leave", "Leave the channel", () => this.#leave());
 		this.membersButton = iconButton("people", "Members", () => this.#toggleMembers(), { "aria-controls": "members", "aria-expanded": "true" });
-		this.empty = h("div.empty", h("p", "You are in no channel yet."), h("button.primary", { onclick: () => dialogs.addChannel(store) }, "Find or make one"));
+		this.empty = h("div.empty", h("p"), h("button.primary", { onclick: () => dialogs.addChannel(store) }, "Find or make one"));
 		this.main = h(
 			"main.conversation-view",
 			h("header.bar", this.menuButton, h("div.titles", h("div.title-line", this.name, this.role), this.topic), this.leaveButton, this.membersButton),
@@ -77,7 +77,10 @@ export class App {
 	#draw() {
 		const { store } = this;
 		const { here } = store;
-		this.empty.hidden = Boolean(here) || !store.client.online;
+		const { online } = store.client;
+		this.empty.hidden = Boolean(here);
+		this.empty.firstChild.textContent = online ? "You are in no channel yet." : "Your conversations come when the connection is back.";
+		this.empty.lastChild.hidden = !online;
 		this.messages.element.hidden = !here;
 		this.element.classList.toggle("private", here?.conv[0] === "@");
 		const own = here?.conv === `@${store.me}`;

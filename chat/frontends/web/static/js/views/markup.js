@@ -14,6 +14,11 @@ export function oneLine(text) {
 	return inline(text.replace(/\s+/g, " ").slice(0, 200)).map((part) => node(part, (plain) => [plain]));
 }
 
+// What a server says, as a sentence.
+export function sentence(text) {
+	return `${text.charAt(0).toUpperCase()}${text.slice(1).replace(/\.$/, "")}.`;
+}
+
 function node(part, highlight) {
 	if (typeof part === "string") return highlight(part);
 	switch (part.type) {

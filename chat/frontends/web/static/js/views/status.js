@@ -1,6 +1,7 @@
 // How it stands with the connection: nothing while all is well, one quiet line otherwise. And short words over everything.
 
 import { h } from "./dom.js";
+import { sentence } from "./markup.js";
 
 const PATIENCE_MS = 1500; // a connection that is back sooner was not worth a word
 const TOAST_MS = 6000;
@@ -16,10 +17,10 @@ export class Status {
 	}
 
 	#changed() {
-		const { state } = this.client;
+		const { state, trouble } = this.client;
 		clearTimeout(this.timer);
 		if (state === "online" || state === "out") this.element.hidden = true;
-		else if (state === "replaced") this.#show();
+		else if (state === "replaced" || trouble) this.#show();
 		else if (this.element.hidden) this.timer = setTimeout(() => this.#show(), PATIENCE_MS);
 		else this.#draw();
 	}
@@ -30,11 +31,11 @@ export class Status {
 	}
 
 	#draw() {
-		const { state, waitingUntil } = this.client;
+		const { state, trouble, waitingUntil } = this.client;
 		const seconds = Math.max(0, Math.ceil((waitingUntil - Date.now()) / 1000));
 		const text = {
 			connecting: "Connecting…",
-			waiting: `No connection. What you write is kept and sent later. Next try in ${seconds} s.`,
+			waiting: `${trouble ? sentence(trouble) : "No connection."} What you write is kept and sent later. Next try in ${seconds} s.`,
 			replaced: "This session went on in another tab.",
 		}[state];
 		if (this.text.textContent !== text) this.text.textContent = text ?? "";

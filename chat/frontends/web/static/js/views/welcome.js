@@ -1,6 +1,7 @@
 // The first thing one sees: who invites, a name and a password to choose, or to log in with.
 
 import { WORD, h } from "./dom.js";
+import { sentence } from "./markup.js";
 
 export class Welcome {
 	// `enter(request, device)` opens the session.
@@ -93,7 +94,7 @@ export class Welcome {
 			this.password.value = "";
 		} catch (error) {
 			const field = error.code === "unauthorized" ? this.password : this.username;
-			this.#refuse(error.code ? sentence(error) : "The server cannot be reached. Please try again.", field);
+			this.#refuse(error.code ? refused(error) : "The server cannot be reached. Please try again.", field);
 		} finally {
 			this.submit.disabled = false;
 			this.form.removeAttribute("aria-busy");
@@ -122,7 +123,6 @@ function decode(text) {
 	}
 }
 
-function sentence({ message, retryAfter }) {
-	const text = message.charAt(0).toUpperCase() + message.slice(1).replace(/\.$/, "");
-	return retryAfter ? `${text}. Try again in ${Math.ceil(retryAfter)} s.` : `${text}.`;
+function refused({ message, retryAfter }) {
+	return sentence(message) + (retryAfter ? ` Try again in ${Math.ceil(retryAfter)} s.` : "");
 }
