@@ -111,6 +111,7 @@ class Hostile:
 
 
 def inspect(page):
+    page.evaluate("document.querySelector('.questions .folded:not([hidden])')?.click()")  # all questions are seen
     found = page.evaluate(FOUND)
     assert set(found["tags"]) <= TAGS
     assert found["scripts"] == 1
@@ -182,7 +183,7 @@ def ask_for_everything(page):
     drain(page)
     inspect(page)
     field.fill("")
-    page.locator(".question button").first.click()
+    page.locator(".question .buttons button:not(.primary)").first.click()
     for label in ("Settings and sessions", "Join or create a channel", "Write to somebody"):
         page.locator(f"[aria-label='{label}']").click()
         page.locator("dialog[open]").wait_for()

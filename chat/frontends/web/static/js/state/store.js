@@ -8,6 +8,16 @@ const HELD_RECORDS = 4000; // of one conversation that nobody looks at
 const COUNTED = 100; // unread are counted up to this
 const NOTES_KEPT = 50;
 const RETRY_MS = 3000;
+const TOLD_MS = 60_000; // how long it is told how a question ended
+const ENDS = {
+	__proto__: null,
+	answered: "it was answered",
+	timeout: "its time is up",
+	cancelled: "it was taken back",
+	asker_gone: "who asked is gone",
+	channel_gone: "the channel is gone",
+	stopping: "the server stops",
+};
 
 export class Store extends Emitter {
 	conversations = new Map(); // conv → Conversation
@@ -223,8 +233,27 @@ export class Store extends Emitter {
 		this.#changed(conv);
 	}
 
-	async answer(question, text) {
-		await this.client.request({ type: "answer", question, text }); // whether it is over then, `question_closed` says
+	async answer(id, text) {
+		const question = this.questions.get(id);
+		question.given = text;
+		try {
+			await this.client.request({ type: "answer", question: id, text }); // whether it is over then, `question_closed` says
+		} catch (error) {
+			question.given = null;
+			if (question.outcome) question.outcome = ENDS.answered; // by somebody else
+			this.#changed();
+			throw error;
+		}
+	}
+
+	// A question ended, or how it did is put away. One's own answer is told until it is over for everybody.
+	over(id, reason) {
+		const question = this.questions.get(id);
+		if (!question) return;
+		if (question.outcome) this.questions.delete(id);
+		else if (reason === "answered" && question.given) question.outcome = `answered: ${question.given}`;
+		else Object.assign(question, { outcome: ENDS[reason] ?? "it is over", until: Date.now() + TOLD_MS });
+		this.#changed();
 	}
 
 	// Somebody is here who was not in the list: who came at registration left no record of it. Of a long list there is only a part.
@@ -379,7 +408,7 @@ export class Store extends Emitter {
 				this.questions.set(frame.question, { ...frame, until: Date.now() + frame.expires_in * 1000 });
 				break;
 			case "question_closed":
-				this.questions.delete(frame.question);
+				this.over(frame.question, frame.reason);
 				break;
 			case "commands_changed":
 				if (this.current && (!frame.conv || frame.conv === this.current)) setTimeout(() => this.current && this.loadCommands(this.current), 3000 * Math.random());

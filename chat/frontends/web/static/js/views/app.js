@@ -23,7 +23,7 @@ export class App {
 			settings: () => dialogs.settings(store, { theme, notifier }),
 		});
 		this.members = new Members(store, show);
-		this.questions = new Questions(store);
+		this.questions = new Questions(store, keeper);
 		this.composer.onsent = () => this.messages.toEnd();
 		this.composer.onpage = (direction) => this.messages.page(direction);
 		this.name = h("h2");

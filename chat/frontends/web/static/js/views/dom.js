@@ -33,6 +33,7 @@ const ICONS = {
 	plus: "M12 5v14M5 12h14",
 	send: "M12 19V5M6 11l6-6 6 6",
 	down: "M12 5v14M6 13l6 6 6-6",
+	fold: "M6 9l6 6 6-6",
 	close: "M6 6l12 12M18 6L6 18",
 	reply: "M10 8L5 12.5 10 17M5.5 12.5H14a5 5 0 0 1 5 5V19",
 	gear: "M4 8h9M17 8h3M4 16h3M11 16h9M15 6v4M9 14v4",

@@ -16,7 +16,6 @@ export class Members {
 		this.element = h("aside.members", { id: "members", "aria-label": "Members" }, this.title, this.list);
 		this.draw = soon(() => this.#draw());
 		store.on("change", this.draw);
-		store.on("shown", this.draw);
 	}
 
 	#draw() {

@@ -5,7 +5,6 @@ export class Notifier {
 		Object.assign(this, { store, keeper, show });
 		this.icon = document.querySelector("link[rel=icon]");
 		store.on("change", () => this.#draw());
-		store.on("shown", () => this.#draw());
 		store.on("live", (conv, records) => this.#tell(conv, records));
 	}
 

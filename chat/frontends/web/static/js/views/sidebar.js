@@ -27,7 +27,6 @@ export class Sidebar {
 		);
 		this.draw = soon(() => this.#draw());
 		store.on("change", this.draw);
-		store.on("shown", this.draw);
 	}
 
 	#draw() {

@@ -111,16 +111,8 @@ export class Welcome {
 export function inviteOf(text) {
 	const trimmed = text.trim();
 	const link = /[#&?]invite=([^&\s]+)/.exec(trimmed);
-	if (link) return decode(link[1]);
+	if (link) return new URLSearchParams(link[0].slice(1)).get("invite");
 	return trimmed.includes("/") ? trimmed.slice(trimmed.lastIndexOf("/") + 1) : trimmed;
-}
-
-function decode(text) {
-	try {
-		return decodeURIComponent(text);
-	} catch {
-		return text;
-	}
 }
 
 function refused({ message, retryAfter }) {
