@@ -437,3 +437,26 @@ for (const code of ["storage_full", "storage_unavailable", "busy", "shutting_dow
     assert.equal(client.trouble, null, "it is another trouble by then");
   });
 }
+
+test("who is online is not known until it is told, and no longer after a lost connection; who writes privately is", async () => {
+  const here = world();
+  const client = here.make();
+  const store = new Store(client);
+  const opening = client.open({ type: "login", username: "ann", password: "p" }, false);
+  await settled();
+  here.socket.answer("login", session({ heads: { "@eve": ["e", 1], "@tom": ["t", 0] } }));
+  await opening;
+  assert.equal(store.person("eve").online, undefined);
+  here.socket.say({ type: "presence", users: { eve: false } });
+  assert.equal(store.person("eve").online, false);
+  here.socket.say(message(2, { conv: "@eve", epoch: "e", from: "eve", ts: Date.now() - 300_000 }));
+  assert.equal(store.person("eve").online, false, "it was some time ago");
+  here.socket.say(message(1, { conv: "@tom", epoch: "t", from: "tom", ts: Date.now() }));
+  assert.equal(store.person("tom").online, true);
+  here.socket.say(message(6, { from: "far", ts: Date.now() }));
+  assert.equal(store.person("far").online, undefined, "in a large channel nobody tells when he goes");
+  await lost(here);
+  await resumed(here, client);
+  assert.equal(store.person("tom").online, undefined, "he may have gone meanwhile");
+  assert.equal(store.person("ann").online, true);
+});

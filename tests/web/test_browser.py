@@ -308,6 +308,21 @@ def test_the_keyboard_is_enough(guest, person):
     assert {"Join or create a channel", "Write to somebody", "Settings and sessions"} <= order
 
 
+def test_nobody_is_shown_as_away_of_whom_that_is_not_known(guest, person):
+    page, line = guest("hermit"), person("pen-friend")
+    say(page, "//create-channel cave")
+    page.locator("header.bar h2", has_text="#cave").wait_for()
+    line.say("long ago", to="hermit")
+    friend = page.locator(".sidebar .conversation", has_text="pen-friend")
+    friend.locator(".dot.on").wait_for()
+    page.reload()  # now nobody has told yet
+    friend.wait_for()
+    page.locator(".members .person", has_text="hermit").wait_for()
+    assert friend.locator(".dot:not(.on)").count() == 0
+    line.say("just now", to="hermit")
+    friend.locator(".dot.on").wait_for()
+
+
 def test_who_is_in_a_channel_that_is_deleted_is_led_elsewhere(guest, person):
     page, line = guest("unruly"), person("warden")
     line.ask({"type": "command", "text": "create-channel court"})

@@ -67,7 +67,7 @@ def asked(visit, server):
     return enter
 
 
-@pytest.mark.parametrize("name, size", [("small", PHONE), ("large", {"width": 1280, "height": 800})])
+@pytest.mark.parametrize(("name", "size"), [("small", PHONE), ("large", {"width": 1280, "height": 800})])
 def test_questions_take_a_bounded_room_and_are_folded_into_a_line(asked, name, size):
     page, asker = asked(name, viewport=size)
     forms, line = page.locator(".question"), page.locator(".questions .folded")
@@ -148,7 +148,7 @@ def test_an_answer_that_came_too_late_does_not_look_as_if_it_counted(asked):
 ENDS = [("cancelled", "it was taken back"), ("timeout", "its time is up"), ("answered", "it was answered"), ("constructor", "it is over")]
 
 
-@pytest.mark.parametrize("reason, said", ENDS)
+@pytest.mark.parametrize(("reason", "said"), ENDS)
 def test_a_question_that_one_had_not_answered_says_how_it_ended(asked, reason, said):
     page, asker = asked(f"late-{reason}", viewport=PHONE)
     asker.ask("q1", "Pizza today, or something with a name that goes on and on?", choices=CHOICES)

@@ -333,8 +333,6 @@ export class Client extends Emitter {
 				this.#status("replaced");
 				this.#connection.close();
 				break;
-			case "lagging":
-				break; // heads follow
 			default:
 				if (!answer) this.emit("notice", frame);
 		}

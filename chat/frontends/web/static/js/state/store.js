@@ -8,6 +8,7 @@ const HELD_RECORDS = 4000; // of one conversation that nobody looks at
 const COUNTED = 100; // unread are counted up to this
 const NOTES_KEPT = 50;
 const RETRY_MS = 3000;
+const RECENT_MS = 60_000; // who wrote in private so lately is online: the server tells when that ends
 const TOLD_MS = 60_000; // how long it is told how a question ended
 const ENDS = {
 	__proto__: null,
@@ -21,7 +22,7 @@ const ENDS = {
 
 export class Store extends Emitter {
 	conversations = new Map(); // conv → Conversation
-	people = new Map(); // name → {color, online}
+	people = new Map(); // name → {color, online: undefined where nobody told}
 	current = null;
 	ignored = new Set(); // names: what they say in channels is folded
 	questions = new Map(); // id → question, with `until`
@@ -82,7 +83,7 @@ export class Store extends Emitter {
 	}
 
 	person(name) {
-		return this.people.get(name) ?? { color: null, online: false };
+		return this.people.get(name) ?? { color: null };
 	}
 
 	mentions(text) {
@@ -297,7 +298,8 @@ export class Store extends Emitter {
 		}
 		const outbox = this.client.outbox;
 		for (const { conv } of outbox.entries) this.#conversation(conv);
-		this.people.set(this.me, { ...this.person(this.me), online: true });
+		for (const [name, { color }] of this.people) this.people.set(name, { color }); // who is online is told anew
+		this.#online(this.me, true);
 		if (this.current && !this.conversations.has(this.current)) this.current = null;
 		if (this.here) {
 			if (this.current[0] === "#") this.loadMembers(this.current);
@@ -345,6 +347,7 @@ export class Store extends Emitter {
 			if (record.type === "message") {
 				here.active = Math.max(here.active, record.ts);
 				if (live) this.#met(conv, record.from, true);
+				if (conv[0] === "@" && Date.now() - record.ts < RECENT_MS) this.#online(record.from, true);
 			}
 			if (!looked && record.seq > (this.marks[conv]?.[1] ?? 0)) {
 				if (record.type === "message" && record.from !== this.me && here.line === null && conv === this.current) here.line = record.seq - 1;
@@ -373,8 +376,7 @@ export class Store extends Emitter {
 			if (listed) here.members = here.members.filter((each) => each.user !== record.user);
 			if (record.type === "left" && here.unlisted && listed === here.members.length) here.unlisted -= 1;
 			if (record.type === "joined") {
-				const person = { ...this.person(record.user), online: true };
-				this.people.set(record.user, person);
+				const person = this.#online(record.user, true);
 				here.members?.push({ user: record.user, role: "member", ...person });
 			}
 		}
@@ -385,7 +387,7 @@ export class Store extends Emitter {
 			case "presence":
 				for (const [name, online] of Object.entries(frame.users)) {
 					if (online && this.current) this.#met(this.current, name);
-					this.people.set(name, { ...this.person(name), online });
+					this.#online(name, online);
 					for (const { members } of this.conversations.values()) {
 						const member = members?.find((each) => each.user === name);
 						if (member) member.online = online;
@@ -507,6 +509,12 @@ export class Store extends Emitter {
 			this.conversations.set(conv, found);
 		}
 		return found;
+	}
+
+	#online(name, online) {
+		const person = { ...this.person(name), online };
+		this.people.set(name, person);
+		return person;
 	}
 
 	#note(conv, note) {

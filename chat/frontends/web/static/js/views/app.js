@@ -85,7 +85,7 @@ export class App {
 		this.element.classList.toggle("private", here?.conv[0] === "@");
 		const own = here?.conv === `@${store.me}`;
 		this.name.textContent = !here ? "" : here.conv[0] === "#" ? here.conv : own ? "Notes to yourself" : here.conv.slice(1);
-		const topic = !here ? "" : here.conv[0] === "#" ? here.topic : own ? "" : store.person(here.conv.slice(1)).online ? "online" : "private conversation";
+		const topic = !here ? "" : here.conv[0] === "#" ? here.topic : own ? "" : { true: "online", false: "away" }[store.person(here.conv.slice(1)).online] ?? "private conversation";
 		if (this.topic.dataset.text !== topic) {
 			this.topic.dataset.text = topic;
 			this.topic.replaceChildren(...oneLine(topic));

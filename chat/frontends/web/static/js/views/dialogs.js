@@ -1,7 +1,7 @@
 // Dialogs over the page: join or create a channel, write to somebody, settings with the sessions. The browser's own <dialog> keeps the
 // focus inside, closes at Escape and gives the focus back.
 
-import { WORD, h, iconButton } from "./dom.js";
+import { WORD, h, iconButton, row } from "./dom.js";
 import { ago } from "./times.js";
 
 function open(title, ...content) {
@@ -34,8 +34,6 @@ function form(work, ...content) {
 	return element;
 }
 
-const row = (id, label, input) => h("div.row", h("label", { for: id }, label), input);
-
 export function addChannel(store) {
 	const name = h("input", { id: "channel-name", ...WORD });
 	const password = h("input", { id: "channel-password", type: "password", autocomplete: "off" });
@@ -51,8 +49,8 @@ export function addChannel(store) {
 				dialog.close();
 			},
 			found,
-			row("channel-name", "Name", name),
-			row("channel-password", "Password, for a private one", password),
+			row("Name", name),
+			row("Password, for a private one", password),
 			h("div.buttons", h("button.primary", { type: "submit", value: "join" }, "Join"), h("button", { type: "submit", value: "create" }, "Create")),
 		),
 	);
@@ -93,7 +91,7 @@ export function addPrivate(store, show) {
 				dialog.close();
 				show(`@${known ?? wanted}`);
 			},
-			row("person-name", "Name", name),
+			row("Name", name),
 			h("datalist", { id: "people" }, names.map((each) => h("option", { value: each }, each))),
 			h("div.buttons", h("button.primary", { type: "submit" }, "Write")),
 		),
@@ -104,10 +102,10 @@ export function addPrivate(store, show) {
 export function settings(store, { theme, notifier }) {
 	const { client } = store;
 	const list = h("ul.sessions", h("li", "…"));
-	const choose = (value, label) => h("label.choice", h("input", { type: "radio", name: "theme", value, ...(theme.choice === value ? { checked: true } : {}), onchange: () => theme.choose(value) }), h("span", label));
+	const choose = (value, label) => h("label.choice", h("input", { type: "radio", name: "theme", value, checked: theme.choice === value, onchange: () => theme.choose(value) }), h("span", label));
 	const old = h("input", { id: "old-password", type: "password", autocomplete: "current-password" });
 	const fresh = h("input", { id: "new-password", type: "password", autocomplete: "new-password" });
-	const notify = h("input", { type: "checkbox", ...(notifier.wanted ? { checked: true } : {}), onchange: async () => (notify.checked = await notifier.want(notify.checked)) });
+	const notify = h("input", { type: "checkbox", checked: notifier.wanted, onchange: async () => (notify.checked = await notifier.want(notify.checked)) });
 	const dialog = open(
 		"Settings",
 		h("section", h("h3", "Look"), h("div.choices", { role: "radiogroup", "aria-label": "Look" }, choose("system", "As the system"), choose("light", "Light"), choose("dark", "Dark"))),
@@ -132,8 +130,8 @@ export function settings(store, { theme, notifier }) {
 					store.tell("The password is changed. All other sessions have ended.");
 					dialog.close();
 				},
-				row("old-password", "The present one", old),
-				row("new-password", "The new one", fresh),
+				row("The present one", old),
+				row("The new one", fresh),
 				h("p.hint", "All other sessions end."),
 				h("div.buttons", h("button.primary", { type: "submit" }, "Change it")),
 			),

@@ -24,6 +24,8 @@ export function fill(node, ...children) {
 	return node;
 }
 
+export const row = (label, input, ...more) => h("div.row", h("label", { for: input.id }, label), input, more);
+
 export const WORD = { autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true }; // of a field for a name
 
 const SVG = "http://www.w3.org/2000/svg";

@@ -26,6 +26,7 @@ export function avatar(name, color, className = "avatar") {
 	return paint(h("span", { class: className, "aria-hidden": "true" }, [...name][0]?.toUpperCase() ?? "?"), name, color);
 }
 
+// Where it is not known, nothing.
 export function presence(online) {
-	return h("span", { class: online ? "dot on" : "dot" }, h("span.unseen", online ? "online" : "away"));
+	return online === undefined ? null : h("span", { class: online ? "dot on" : "dot" }, h("span.unseen", online ? "online" : "away"));
 }

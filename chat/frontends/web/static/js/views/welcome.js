@@ -1,6 +1,6 @@
 // The first thing one sees: who invites, a name and a password to choose, or to log in with.
 
-import { WORD, h } from "./dom.js";
+import { WORD, h, row } from "./dom.js";
 import { sentence } from "./markup.js";
 
 export class Welcome {
@@ -15,7 +15,7 @@ export class Welcome {
 		this.username = h("input", { id: "username", name: "username", ...WORD, autocomplete: "username", maxlength: "64" });
 		this.password = h("input", { id: "password", name: "password", type: "password", required: true, maxlength: "256" });
 		this.code = h("input", { id: "invite", name: "invite", autocomplete: "off", spellcheck: "false", oninput: () => (this.invite = inviteOf(this.code.value)) });
-		this.codeRow = h("div.row", h("label", { for: "invite" }, "Invite"), this.code);
+		this.codeRow = row("Invite", this.code);
 		this.passwordHint = h("p.hint", { id: "password-hint" }, "At least 8 characters.");
 		this.device = h("input", { type: "checkbox", id: "device", name: "device" });
 		this.problem = h("p.problem", { role: "alert" });
@@ -28,8 +28,8 @@ export class Welcome {
 			this.heading,
 			this.lead,
 			this.codeRow,
-			h("div.row", h("label", { for: "username" }, "Name"), this.username),
-			h("div.row", h("label", { for: "password" }, "Password"), this.password, this.passwordHint),
+			row("Name", this.username),
+			row("Password", this.password, this.passwordHint),
 			h("label.check", this.device, h("span", "Keep me logged in on this device")),
 			this.problem,
 			this.submit,
