@@ -79,3 +79,41 @@ def test_what_a_moderator_takes_away_leaves_the_page_and_a_prefix_is_learnt(gues
     page.wait_for_timeout(200)
     say(page, "!user-count")
     page.locator(".note", has_text="online").first.wait_for()
+
+
+@pytest.mark.parametrize(("name", "width"), [("wide", 1280), ("narrow", 360)])
+def test_a_long_answer_has_columns_and_says_that_it_goes_on(guest, name, width):
+    page = guest(f"{name}-reader", viewport={"width": width, "height": 640})
+    say(page, "//help")
+    note = page.locator(".note", has_text="//cancel-question")
+    more = note.locator(".unfold")
+    more.wait_for()
+    lines = note.locator("pre > *")
+    assert more.inner_text() == f"Show all {lines.count()} lines"
+    last = lines.last
+    cut = "([row, pre]) => row.getBoundingClientRect().bottom > pre.getBoundingClientRect().bottom + 1"
+    parts = [last.element_handle(), note.locator("pre").element_handle()]
+    assert page.evaluate(cut, parts)
+    assert more.get_attribute("aria-expanded") == "false"
+    more.click()
+    assert not page.evaluate(cut, parts)
+    assert more.get_attribute("aria-expanded") == "true"
+    row = lines.filter(has_text="//cancel-question")
+    command, summary = row.locator("> :nth-child(1)").bounding_box(), row.locator("> :nth-child(2)")
+    edges = summary.evaluate("""node => {
+      const range = document.createRange(), edges = {};
+      range.selectNodeContents(node);
+      for (const {top, left} of range.getClientRects()) edges[top] = Math.min(left, edges[top] ?? Infinity);
+      return Object.values(edges);
+    }""")
+    assert len(edges) > 1, "it takes several lines"
+    assert len(set(edges)) == 1, "and all of them begin below each other"
+    assert edges[0] > command["x"] + 10, "in a column of their own, or behind a margin"
+    if width > 1000:
+        others = {round(each.bounding_box()["x"]) for each in note.locator("pre > * > :nth-child(2)").all()}
+        assert len(others) == 1, "the same for all"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert note.locator("pre").evaluate("node => node.scrollWidth <= node.clientWidth")
+    say(page, "//roll 1d1")
+    page.locator(".note", has_text="//roll").locator("pre").wait_for()
+    assert page.locator(".note", has_text="//roll").get_by_role("button", name="Show").count() == 0

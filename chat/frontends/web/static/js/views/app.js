@@ -94,7 +94,7 @@ export class App {
 		this.role.textContent = here?.conv[0] === "#" && here.role !== "member" ? here.role : "";
 		this.leaveButton.hidden = this.membersButton.hidden = here?.conv[0] !== "#";
 		this.menuCount.hidden = !store.unread;
-		this.menuCount.textContent = store.unread > 99 ? "99+" : String(store.unread);
+		this.menuCount.textContent = store.unread > 99 ? "99+" : store.unread;
 		this.#expanded();
 	}
 
@@ -116,8 +116,8 @@ export class App {
 	#expanded() {
 		const narrow = matchMedia("(max-width: 900px)").matches;
 		const drawer = this.element.dataset.drawer;
-		this.menuButton.setAttribute("aria-expanded", String(drawer === "sidebar"));
-		this.membersButton.setAttribute("aria-expanded", String(narrow ? drawer === "members" : !this.element.classList.contains("without-members")));
+		this.menuButton.setAttribute("aria-expanded", drawer === "sidebar");
+		this.membersButton.setAttribute("aria-expanded", narrow ? drawer === "members" : !this.element.classList.contains("without-members"));
 	}
 
 	async #leave() {

@@ -12,6 +12,7 @@ import { dayKey, dayName, fullTime, timeOf } from "./times.js";
 const ROWS = 160;
 const STEP = 60;
 const EDGE_PX = 500;
+const LINES = 16; // of an answer are shown at once
 const GROUP_MS = 5 * 60_000;
 
 export class Messages {
@@ -288,6 +289,23 @@ export class Messages {
 		});
 	}
 
+	// What a command answered; of much the beginning, and a button.
+	#answer(note) {
+		const lines = (note.text || "done").split("\n");
+		const pre = h("pre", lines.map(columns));
+		if (lines.length <= LINES) return pre;
+		const more = h("button.unfold", { onclick: () => show(!note.open) });
+		const show = (open) => {
+			note.open = open;
+			pre.classList.toggle("cut", !open);
+			more.textContent = open ? "Show less" : `Show all ${lines.length} lines`;
+			more.ariaExpanded = open;
+			this.#scrolled();
+		};
+		show(Boolean(note.open));
+		return [pre, more];
+	}
+
 	#noteRow(here, note) {
 		const state = note.pending ? "p" : note.failed ? "f" : "";
 		return this.#row(`n${note.id}${state}`, () =>
@@ -295,10 +313,16 @@ export class Messages {
 				"div",
 				{ class: `note${note.failed ? " refused" : ""}`, role: "status" },
 				h("div.note-head", h("code", this.store.prefix() + note.title), h("span", "only you see this"), iconButton("close", "Dismiss", () => this.store.dismiss(here.conv, note))),
-				note.pending ? h("p.working", "…") : h("pre", note.text || "done"),
+				note.pending ? h("p.working", "…") : this.#answer(note),
 			),
 		);
 	}
+}
+
+// The columns of a line, where it has some: the last one, of sentences, wraps for itself.
+function columns(line) {
+	const found = /^(.*\S {2,})(\S.*)$/.exec(line);
+	return found ? h("div.columns", h("span", found[1]), h("span", found[2])) : h("div", line || " ");
 }
 
 const strong = (text) => h("b", text);

@@ -9,7 +9,7 @@ export function paint(node, name, color) {
 	if (COLOR.test(color ?? "")) {
 		node.style.setProperty("--own", color);
 	} else {
-		node.style.setProperty("--hue", String(hue(name)));
+		node.style.setProperty("--hue", hue(name));
 		node.classList.add("hued");
 	}
 	node.classList.add("painted");

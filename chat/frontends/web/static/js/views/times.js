@@ -5,13 +5,10 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: 
 const weekday = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const dated = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long", year: "numeric" });
 
-export const timeOf = (ts) => clock.format(ts);
-export const fullTime = (ts) => full.format(ts);
+export const timeOf = clock.format;
+export const fullTime = full.format;
 
-export function dayKey(ts) {
-	const date = new Date(ts);
-	return `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
-}
+export const dayKey = (ts) => new Date(ts).toDateString();
 
 export function dayName(ts, now = Date.now()) {
 	if (dayKey(ts) === dayKey(now)) return "Today";
