@@ -4,7 +4,7 @@ Each function does the slow part in the connection's own task, then puts an item
 decides, and checks again what may have changed meanwhile.
 
 A private channel and one that does not exist are answered alike, in time too: both cost one hash when a password was given, none
-when not.
+when not; and wrong ones are counted alike.
 """
 
 import contextlib
@@ -136,10 +136,18 @@ async def join(conn: "Connection", request: m.Join) -> None:
         return
     known = room.password_hash if room is not None else None
     version = room.password_version if room is not None else 0
-    key = "#" + (room.canonical if room is not None else request.channel)
-    right = await services.guard.logins.check(key, request.password, known, conn.transport.peer)
+    right = await services.guard.logins.check(_counted_as(request.channel), request.password, known, conn.transport.peer)
     found = room.id if right and room is not None else None
     await conn.ask(it.JoinVerified(id=request.id, channel=request.channel, room=found, password_version=version))
+
+
+def _counted_as(channel: str) -> str:
+    """What wrong passwords of a channel are counted under: one form of all its spellings, whether there is such a channel or not."""
+    raw = channel.removeprefix("#")
+    try:
+        return "#" + names.channel_name(raw).canonical
+    except ChatError:
+        return "#" + raw[: names.CHANNEL_CHARACTERS].casefold()  # nobody's: but it is counted the same
 
 
 async def log_out(conn: "Connection", request: m.Logout) -> None:
