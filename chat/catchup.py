@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from chat.connection import Connection
 
 PAGE_ROWS: Final = 500
-PAGE_BYTES: Final = 256 * 1024  # of text: a page ends early there (contract, section 2)
+PAGE_BYTES: Final = 256 * 1024  # as it is sent: a page ends early there (contract, section 2)
+AROUND_BYTES: Final = 1024  # the most that a page has beside its records: an id of 64 bytes, names of 64 letters, what is hidden
 REPLAY_ROWS: Final = 500  # of one conversation; more is a gap (contract, section 4)
 
 
@@ -47,14 +48,15 @@ async def history(conn: "Connection", request: m.HistoryRequest) -> None:
     if found is None:
         raise ChatError("not_found", f"nothing was said in {request.conv} yet")
     conv, name = found
-    rows_max, bytes_max = _page_limits(conn)
-    limit = min(request.limit, rows_max)
+    bytes_max, limit = _page_bytes(conn), min(request.limit, PAGE_ROWS)
     first = await _visible_from(conn, conv)
     after = request.after if request.after is None else max(request.after, first - 1)
     page = await conn.services.store.history(conv, after=after, before=request.before, limit=limit, max_bytes=bytes_max)
     shown = [row for row in page.rows if row.seq >= first]
-    rows = [_encode(conn, name, page.epoch, row) for row in shown]
-    more = page.more and len(shown) == len(page.rows)
+    rows = _encode_up_to(conn, name, page.epoch, shown if after is not None else shown[::-1], bytes_max)
+    if after is None:
+        rows.reverse()
+    more = len(rows) < len(shown) or (page.more and len(shown) == len(page.rows))
     if first > 1 and (after is not None or not more):
         low = (request.after or 0) + 1
         high = min(first, page.last_seq + 1, request.before if request.before is not None else first) - 1
@@ -86,13 +88,25 @@ async def _visible_from(conn: "Connection", conv: int) -> int:
     return int(await services.store.visible_from(conv, conn.account, since_ms))
 
 
-def _page_limits(conn: "Connection") -> tuple[int, int]:
-    """Rows and bytes of a page: smaller where the outbox is, since a page must fit into it beside half of the soft limit.
+def _page_bytes(conn: "Connection") -> int:
+    """What the records of a page, or of a stretch that is replayed, may have together as they are sent.
 
-    JSON may double a text, and what is around it is about 200 bytes a record. The default outbox takes whole pages.
+    Less where the outbox is smaller, since it must fit in there beside half of the soft limit. The default outbox takes whole pages.
     """
-    hard_bytes = conn.services.limits.outbox_hard_bytes
-    return max(1, min(PAGE_ROWS, hard_bytes // 2048)), min(PAGE_BYTES, hard_bytes // 4)
+    return min(PAGE_BYTES, conn.services.limits.outbox_hard_bytes // 4) - AROUND_BYTES
+
+
+def _encode_up_to(conn: "Connection", name: str, epoch: str, rows: list[HistoryRow], n_bytes: int) -> list[bytes]:
+    """As many of *rows*, from the first on, as have *n_bytes* together; one at least. (The store counts texts alone, and JSON may double
+    those.)"""
+    encoded: list[bytes] = []
+    for row in rows:
+        data = _encode(conn, name, epoch, row)
+        n_bytes -= len(data) + 1  # a comma, or the end of the line
+        if n_bytes < 0 and encoded:
+            break
+        encoded.append(data)
+    return encoded
 
 
 def _encode(conn: "Connection", name: str, epoch: str, row: HistoryRow) -> bytes:
@@ -202,16 +216,18 @@ async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
         return next_seq
     head, name = router.head(conv), router.conv_name(conv, conn.account)
     try:
-        rows_max, bytes_max = _page_limits(conn)
-        page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=rows_max, max_bytes=bytes_max)
+        bytes_max = _page_bytes(conn)
+        page = await conn.services.store.history(conv, after=next_seq - 1, before=head + 1, limit=PAGE_ROWS, max_bytes=bytes_max)
     except ChatError as error:
         if error.code != "not_found":
             raise
         return next_seq  # deleted just now; the router is about to know
     await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
-    for row in page.rows:
-        conn.put(_encode(conn, name, page.epoch, row))
-        next_seq = row.seq + 1
+    encoded = _encode_up_to(conn, name, page.epoch, page.rows, bytes_max)
+    for data in encoded:
+        conn.put(data)
     conn.services.flush()
+    if encoded:
+        next_seq = page.rows[len(encoded) - 1].seq + 1
     kept_from: int = page.first_seq  # what a retention took away is not waited for
     return max(next_seq, min(kept_from, head + 1))

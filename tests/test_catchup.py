@@ -1,5 +1,6 @@
 """Resume and history over whole connections, without sockets: what was missed comes once, in order, with nothing between it and live."""
 
+import json
 import threading
 
 import pytest
@@ -440,6 +441,47 @@ async def test_history(house):
         assert (await page("#nowhere"))["code"] == "not_found"
         assert (await page("@nobody"))["code"] == "not_found"
         assert (await page("@ann"))["code"] == "not_found"
+
+
+@pytest.mark.parametrize(("text", "n"), [('"' * 16_000, 20), ("ä" * 225, 700), ("x", 500)], ids=["escaped", "many", "short"])
+async def test_a_page_has_at_most_256_kib_as_it_is_sent(house, text, n):
+    lobby = house.state.room("lobby").id
+    house.do([fx.Append(conv=lobby, kind="message", author=house.bob.account, body=text)] * n)
+    async with open_lines(house) as lines:
+        wire = await lines.resume(gone(house, house.ann), {})
+        await wire.hear("resumed")
+
+        async def page(**bounds):
+            found = (await wire.ask({"type": "history", "id": '"' * 64, "conv": "#lobby", "limit": 500, **bounds}))[-1]
+            sent = len(json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode())
+            assert sent <= 256 * 1024
+            assert sent > 220_000 or len(found["messages"]) == 500 or not found["more"], "nor less than it could be"
+            return found
+
+        up, after, more = [], 0, True
+        while more:
+            found = await page(after=after)
+            up, after, more = up + seqs(found["messages"]), found["messages"][-1]["seq"], found["more"]
+        assert up == list(range(1, n + 1))
+        down, before, more = [], n + 1, True
+        while more:
+            found = await page(before=before)
+            down, before, more = seqs(found["messages"]) + down, found["messages"][0]["seq"], found["more"]
+        assert down == up
+
+
+async def test_a_replay_of_what_grows_when_it_is_written_does_not_cut_a_slow_peer(house, monkeypatch):
+    """A stretch is counted as it is sent, like a page."""
+    for _ in range(30):
+        say(house, house.bob, '"' * 16_000)
+    token = gone(house, house.ann)
+    house.router.by_conv[house.state.room("lobby").id].ring = None
+    put, waiting = Connection.put, [0]
+    monkeypatch.setattr(Connection, "put", lambda conn, data: (put(conn, data), waiting.append(conn.outbox.pending_bytes))[0])
+    async with open_lines(house) as lines:
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
+        assert seqs(await wire.hear("resumed")) == list(range(1, 31))
+    assert 220_000 < max(waiting) <= 256 * 1024, "what a stretch adds to what waits already"
 
 
 async def test_read_markers_and_sessions(house):

@@ -64,6 +64,18 @@ async def test_newcomers_read_what_was_said_since_they_joined(house):
         assert await page(ann) == ([1, 2, 3, 4, 5, 6, 7], False)
 
 
+async def test_what_is_hidden_is_told_on_the_page_that_reaches_it(house):
+    """A page that ends early ends there, and says so."""
+    set_mode(house, "since_join")
+    for _ in range(12):
+        say(house, house.ann, '"' * 16_000)  # 8 to 19, of 32 KB each
+    async with open_lines(house) as lines:
+        bob = await open_as(lines, house, house.bob)
+        assert await page(bob) == ([*range(12, 20)], True)
+        assert await page(bob, before=12) == ([(1, 4), *range(5, 12)], False)
+        assert await page(bob, after=0) == ([(1, 4), *range(5, 16)], True)
+
+
 async def test_a_replay_begins_where_one_joined(house):
     set_mode(house, "since_join")
     token = gone(house, house.bob)
