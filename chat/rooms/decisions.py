@@ -184,9 +184,9 @@ def join(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]
 
 
 def leave(state: State, who: Account, room: Room, now_ms: int) -> list[fx.Effect]:
-    """An owner who leaves is succeeded."""
+    """An owner who leaves is succeeded. *Raises* ChatError: forbidden for who is no member, not_found where the channel is private."""
     if who.id not in room.members:
-        raise ChatError("not_found", f"you are not in {room.conv}")
+        raise ChatError("not_found" if room.private else "forbidden", f"you are not in {room.conv}")
     effects: list[fx.Effect] = [fx.DropMember(room=room.id, account=who.id)]
     if len(room.members) <= SMALL_ROOM:
         effects.append(fx.Append(conv=room.id, kind="left", author=who.id, body={"user": who.id}))

@@ -93,7 +93,7 @@ async def test_a_channel_deleted_while_its_password_was_checked(house, ann, bob)
 
 async def test_leaving(house, root, ann, bob):
     assert told(house, bob, "leave-channel") == "you left #lobby"
-    assert refused(house, bob, "leave-channel")[0] == "not_found"
+    assert refused(house, bob, "leave-channel")[0] == "forbidden"
     assert told(house, root, "leave-channel") == "you left #lobby; Ann owns it now"
     await told_later(house, ann, "create-channel garden")
     assert told(house, ann, "leave-channel", "garden") == "you left #garden"

@@ -67,7 +67,7 @@ def test_a_joiners_ok_stands_in_the_place_of_the_notice(house, ann, bob):
     assert ok == {"type": "ok", "id": 3, "conv": "#Garden", "epoch": "abcdefgh", "seq": 2}
     assert only(bob.take())["type"] == "left"
     assert only(phone.take()) == {"type": "removed", "conv": "#Garden"}
-    assert only(house.ask(ann, m.Leave(id=4, channel="garden")))["code"] == "not_found"
+    assert only(house.ask(ann, m.Leave(id=4, channel="garden")))["code"] == "forbidden"
 
 
 def test_joining_a_large_channel_is_membership_without_a_record(house, ann, bob):
@@ -114,6 +114,15 @@ def test_the_password_of_a_private_channel_was_right(house, ann, bob):
     assert refused == wrong == older == gone
     assert only(house.ask(ann, it.JoinVerified(id=1, channel="den", room=id, password_version=0)))["seq"] == 1
     assert only(house.ask(ann, m.Join(id=1, channel="den")))["role"] == "member", "who is in needs none"
+
+
+@pytest.mark.parametrize(("private", "code"), [(False, "forbidden"), (True, "not_found")])
+def test_who_is_no_member_may_not_leave(house, ann, bob, private, code):
+    """Of a private one that it is invited to, it knows; it is no member all the same."""
+    id = room(house, "den", bob, private=private)
+    house.state.rooms[id].invited.add(ann.account)
+    error = only(house.ask(ann, m.Leave(id=1, channel="den")))
+    assert (error["type"], error["code"]) == ("error", code)
 
 
 def test_members(house, ann, bob):
