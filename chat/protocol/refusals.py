@@ -50,6 +50,8 @@ def refuse_type(frame: bytes, type_: object) -> NoReturn:
         refuse(frame, "`type` is missing")
     if not isinstance(type_, str):
         refuse(frame, f"`type` must be a string, got {_json_kind(type_)}")
+    if found := _CONTROL(type_):
+        refuse(frame, f"`type` must not have control characters, got U+{ord(found[0]):04X}")
     if re.fullmatch("[A-Za-z0-9_-]{1,32}", type_):  # only what is harmless is said back
         refuse(frame, f"there is no request `{type_}`", code="unsupported")
     refuse(frame, "there is no such request", code="unsupported")

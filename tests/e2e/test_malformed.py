@@ -224,7 +224,7 @@ class Maker:
             yield Case(whole[:at] + b"\0" + whole[at:], None)
 
     def by_type(self) -> Iterator[Case]:
-        for value in (None, 1, True, 1.5, [], {}, ["ping"], {"ping": 1}):
+        for value in (None, 1, True, 1.5, [], {}, ["ping"], {"ping": 1}, "ping\0", "\x85", "no\nsuch"):
             yield self.case({**self.fields("ping"), "type": value})
         for value in ("", "PING", "ping ", "message", "ack", "welcome", "error", "x" * 5000, "\u202e", "edit", "delete"):
             yield self.case({**self.fields("ping"), "type": value}, codes=frozenset({"unsupported"}))

@@ -363,6 +363,15 @@ def test_unknown_keys_are_ignored_and_say_nothing_about_who_is_asking():
     assert decode_request(data) == decode_request(frame("send"))
 
 
+@pytest.mark.parametrize("character", ["\0", "\n", "\x1f", "\x7f", "\x85", "\x9f"])
+def test_a_control_character_in_the_type_is_a_bad_request(character):
+    for type_ in (character, f"pi{character}ng", f"ping{character}"):
+        for write in (frame, unescaped):
+            error = refused(write("ping").replace(b'"ping"', json.dumps(type_, ensure_ascii=write is frame).encode()))
+            assert error.id == 1
+            assert error.message == f"`type` must not have control characters, got U+{ord(character):04X}"
+
+
 def test_unknown_types_are_unsupported_and_only_harmless_ones_are_repeated():
     error = refused(b'{"type":"edit","id":4,"cid":"c"}', "unsupported")
     assert (error.message, error.id, error.cid) == ("there is no request `edit`", 4, "c")
