@@ -207,7 +207,7 @@ def _start(conn: "Connection", cursors: dict[str, tuple[str, int]], known: dict[
 
 
 async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
-    """Send records from *next_seq* on, up to what the router has told others. Returns the next seq after them.
+    """Send records from *next_seq* on, up to what the router has told others; a gap for what is not kept. Returns the next seq after them.
 
     *Raises* ChatError storage_unavailable.
     """
@@ -223,11 +223,12 @@ async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:
             raise
         return next_seq  # deleted just now; the router is about to know
     await conn.outbox.wait_below(conn.services.limits.outbox_soft_bytes // 2)
+    kept_from = min(page.first_seq, head + 1)
+    if next_seq < kept_from:  # a retention took it away
+        conn.tell(m.Gap(conv=name, after=next_seq - 1, before=kept_from))
+        next_seq = kept_from
     encoded = _encode_up_to(conn, name, page.epoch, page.rows, bytes_max)
     for data in encoded:
         conn.put(data)
     conn.services.flush()
-    if encoded:
-        next_seq = page.rows[len(encoded) - 1].seq + 1
-    kept_from: int = page.first_seq  # what a retention took away is not waited for
-    return max(next_seq, min(kept_from, head + 1))
+    return page.rows[len(encoded) - 1].seq + 1 if encoded else next_seq

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat import catchup
+from chat.config import Limits
 from chat.connection import Connection
 from chat.errors import ChatError
 from chat.protocol import messages as m
@@ -541,7 +542,7 @@ async def test_one_session_of_the_account_is_ended_by_another(house):
 
 
 @pytest.mark.parametrize("below", [3, 6], ids=["some of it is gone", "all of it is gone"])
-async def test_what_a_retention_took_away_is_not_waited_for(house, below):
+async def test_what_a_retention_took_away_is_a_gap_that_is_not_waited_for(house, below):
     for n in range(5):
         say(house, house.bob, f"text {n}")
     token = gone(house, house.ann)
@@ -549,6 +550,31 @@ async def test_what_a_retention_took_away_is_not_waited_for(house, below):
     house.router.by_conv[house.state.room("lobby").id].ring = None  # as after a restart
     async with open_lines(house) as lines:
         wire = await lines.resume(token, {"#lobby": [epoch(house), 1]})
-        assert seqs(await wire.hear("resumed")) == list(range(below, 6))
+        told = await wire.hear("resumed")
+        assert seqs(told) == list(range(below, 6))
+        assert told[0] == {"type": "gap", "conv": "#lobby", "after": 0, "before": below}, "and it is said that it is gone"
+        assert len(of_type(told, "gap")) == 1
         page = (await wire.ask({"type": "history", "id": 5, "conv": "#lobby", "after": 0, "limit": 10}))[-1]
         assert (page["first_seq"], page["last_seq"], page["more"]) == (below, 5, False)
+
+
+async def test_what_a_retention_takes_away_while_it_is_replayed_is_a_gap_too(house, monkeypatch):
+    for n in range(9):
+        say(house, house.bob, f"text {n} " + "x" * 300)
+    token = gone(house, house.ann)
+    house.router.by_conv[house.state.room("lobby").id].ring = None
+    async with open_lines(house) as lines:
+
+        async def nothing():
+            lines.services.limits = Limits(outbox_soft_bytes=8192, outbox_hard_bytes=8192)  # some records at a time
+
+        async def meanwhile():
+            house.writer.trim(house.state.room("lobby").id, 8)
+
+        Between(monkeypatch, nothing, meanwhile)
+        wire = await lines.resume(token, {"#lobby": [epoch(house), 2]})
+        told = await wire.hear("resumed")
+        (gap,) = of_type(told, "gap")
+        assert gap["before"] == 8
+        assert seqs(told[: told.index(gap)]) == list(range(2, gap["after"] + 1)) != []
+        assert seqs(told[told.index(gap) :]) == [8, 9]

@@ -92,6 +92,18 @@ def test_what_came_live_while_a_page_was_asked_for_is_not_told_again():
     assert [item.seq for item in drain(delivery)] == [1, 2, 3, 4]
 
 
+def test_a_gap_in_a_replay_where_nothing_is_kept_any_more():
+    for kept in (range(4, 7), range(7, 7)):
+        delivery = Delivery({"#lobby": (EPOCH, 1)})
+        delivery.gap("#lobby", kept.start)
+        for seq in kept:
+            delivery.record(record(seq, "#lobby"))
+        assert delivery.wants() == [("#lobby", 0)]
+        delivery.page("#lobby", EPOCH, [(seq, record(seq, "#lobby")) for seq in kept], more=False, last_seq=6)
+        assert [(type(item), item.seq) for item in drain(delivery)] == [(Missing, kept.start - 1), *((m.Message, seq) for seq in kept)]
+        assert delivery.wants() == []
+
+
 def test_what_the_server_has_no_more_is_told_once():
     delivery = Delivery({"#lobby": (EPOCH, 1)})
     delivery.heads({"#lobby": (EPOCH, 9)})
