@@ -153,7 +153,7 @@ async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> Non
     token, conversations = conn.replaying
     router = conn.services.manager.desk.router
     names = {c.conv: router.conv_name(c.conv, conn.account) for c in conversations}
-    at = _start(conn, cursors, {names[c.conv]: c for c in conversations})
+    at = _start(conn, cursors, {names[c.conv]: c for c in conversations if names[c.conv]})
     try:
         for conv in at:
             first = await _visible_from(conn, conv)
@@ -190,13 +190,18 @@ async def replay(conn: "Connection", cursors: dict[str, tuple[str, int]]) -> Non
 
 
 def _start(conn: "Connection", cursors: dict[str, tuple[str, int]], known: dict[str, fx.Conversation]) -> dict[int, int]:
-    """Where to begin: conversation → next seq. Tells about those that cannot be replayed."""
-    at: dict[int, int] = {}
-    for name, (epoch, next_seq) in cursors.items():
-        c = known.get(name)
-        if c is None:
+    """Where to begin: conversation → next seq. Tells about those that cannot be replayed. Of two spellings of one the last counts."""
+    named: dict[str, tuple[str, int]] = {}
+    for name, cursor in cursors.items():
+        written = name if name in known else _as_written(conn, name)
+        if written in known:
+            named[written] = cursor
+        else:
             conn.tell(m.Removed(conv=name))
-        elif epoch != c.epoch or next_seq > c.last_seq + 1:
+    at: dict[int, int] = {}
+    for name, (epoch, next_seq) in named.items():
+        c = known[name]
+        if epoch != c.epoch or next_seq > c.last_seq + 1:
             conn.tell(m.HistoryReset(conv=name, epoch=c.epoch, last_seq=c.last_seq))
         elif c.last_seq + 1 - max(next_seq, 1) > REPLAY_ROWS:
             conn.tell(m.Gap(conv=name, after=max(next_seq, 1) - 1, before=c.last_seq + 1))
@@ -204,6 +209,16 @@ def _start(conn: "Connection", cursors: dict[str, tuple[str, int]], known: dict[
         else:
             at[c.conv] = max(next_seq, 1)
     return at
+
+
+def _as_written(conn: "Connection", conv: str) -> str:
+    """A conversation's name as its owner wrote it, from any spelling that `history` takes; empty for what there is not."""
+    state = conn.services.manager.desk.state
+    if conv.startswith("#"):
+        room = state.room_for(conv[1:], conn.account)
+        return room.conv if room is not None else ""
+    other = state.account(conv[1:]) if conv.startswith("@") else None
+    return "@" + other.name if other is not None else ""
 
 
 async def _stretch(conn: "Connection", conv: int, next_seq: int) -> int:

@@ -38,7 +38,7 @@ def say(house, line, text, channel="lobby", to=None):
 
 def room(house, id, name, *lines):
     """A channel with the sessions' accounts in it."""
-    names = {"name": name, "canonical": name, "skeleton": name}
+    names = {"name": name, "canonical": name.lower(), "skeleton": name.lower()}
     create = fx.CreateRoom(room=id, epoch="abcdefgh", private=False, password_hash=None, at_ms=0, **names)
     house.do([create, *(fx.PutMember(room=id, account=line.account, role="member", at_ms=0) for line in lines)])
 
@@ -106,6 +106,36 @@ async def test_what_cannot_be_replayed_is_told(house):
             token = told[-1]["resume_token"]
         wire = await lines.resume(token, {"#lobby": [epoch(house), 11]})
         assert seqs(await wire.hear("resumed")) == list(range(11, 511)), "exactly 500 are replayed"
+
+
+async def test_a_cursor_names_its_conversation_in_any_spelling(house):
+    """The answer has the owner's spelling. Of two of the same the last counts, as of two keys that are equal."""
+    room(house, 5, "Den", house.bob, house.ann)
+    for n in range(5):
+        say(house, house.bob, str(n), "den")
+    say(house, house.bob, "private", to="ann")
+    private = house.router.heads(house.ann.account)["@bob"][0]
+    secret = {"name": "Secret", "canonical": "secret", "skeleton": "secret", "private": True, "password_hash": "x"}
+    house.do([fx.CreateRoom(room=6, epoch="abcdefgh", at_ms=0, **secret)])
+    token = gone(house, house.ann)
+    async with open_lines(house) as lines:
+        cursors = {
+            "#Den": ["zzzzzzzz", 1],
+            "#DEN": ["abcdefgh", 4],
+            "@BOB": [private, 1],
+            "#SECRET": [private, 1],
+            "#LOBBY": ["zzzzzzzz", 1],
+        }
+        wire = await lines.resume(token, cursors)
+        told = await wire.hear("resumed")
+        assert (seqs(told, "#Den"), seqs(told, "@bob")) == ([4, 5], [1])
+        assert of_type(told, "removed") == [{"type": "removed", "conv": "#SECRET"}], "of what is none of theirs nothing is said, either"
+        assert [message["conv"] for message in of_type(told, "history_reset")] == ["#lobby"]
+        token = told[-1]["resume_token"]
+        wire = await lines.resume(token, {"#den": ["abcdefgh", 3], "#Den": ["abcdefgh", 5], "@Bob": ["zzzzzzzz", 1], "@bob": [private, 2]})
+        told = await wire.hear("resumed")
+        assert seqs(told, "#Den") == [5]
+        assert len(told) == 2
 
 
 async def test_what_is_not_named_is_not_replayed(house):
