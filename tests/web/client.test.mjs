@@ -265,7 +265,7 @@ test("replaced: it does not come back by itself, and does when it is asked to", 
   await settled();
   assert.equal(client.state, "replaced");
   assert.equal(here.sockets.length, 1);
-  client.takeOver();
+  client.resume();
   await settled();
   assert.equal(here.sockets.length, 2);
 });

@@ -67,7 +67,7 @@ export class Client extends Emitter {
 		this.#adoptSession(frame, device, true);
 	}
 
-	// Go on with the remembered session, now and whenever the connection is lost.
+	// Go on with the remembered session: now, whenever the connection is lost, and where another tab had gone on with it.
 	async resume() {
 		const kept = this.keeper.session;
 		if (!kept) return this.state === "out" ? undefined : this.#lose("You were logged out in another tab.");
@@ -90,10 +90,6 @@ export class Client extends Emitter {
 	nudge() {
 		if (this.#wake) this.#wake();
 		else this.#connection?.probe();
-	}
-
-	takeOver() {
-		if (this.state === "replaced") this.resume();
 	}
 
 	// ---- asking

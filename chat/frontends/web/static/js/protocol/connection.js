@@ -89,8 +89,6 @@ export class Connection {
 			this.send({ type: "pong", id: frame.id });
 		} else if (frame.type === "closing") {
 			this.closing = frame;
-		} else if (frame.type === "pong") {
-			// it is there: that is all
 		} else if (frame.id !== undefined && this.#waiting.has(frame.id)) {
 			const { resolve, reject } = this.#waiting.get(frame.id);
 			this.#waiting.delete(frame.id);

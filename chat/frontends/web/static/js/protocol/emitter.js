@@ -6,7 +6,6 @@ export class Emitter {
 	on(name, listener) {
 		if (!this.#listeners.has(name)) this.#listeners.set(name, new Set());
 		this.#listeners.get(name).add(listener);
-		return () => this.#listeners.get(name).delete(listener);
 	}
 
 	emit(name, ...values) {

@@ -9,6 +9,8 @@ import { Questions } from "./questions.js";
 import { Sidebar } from "./sidebar.js";
 import { oneLine } from "./markup.js";
 
+const NARROW = matchMedia("(max-width: 900px)"); // the members are a drawer too
+
 export class App {
 	constructor(store, { theme, notifier, status, keeper }) {
 		this.store = store;
@@ -99,7 +101,7 @@ export class App {
 	}
 
 	#toggleMembers() {
-		if (matchMedia("(max-width: 900px)").matches) return this.#drawer("members");
+		if (NARROW.matches) return this.#drawer("members");
 		const without = this.element.classList.toggle("without-members");
 		this.keeper.savePreference("members", !without);
 		this.#expanded();
@@ -114,10 +116,9 @@ export class App {
 	}
 
 	#expanded() {
-		const narrow = matchMedia("(max-width: 900px)").matches;
 		const drawer = this.element.dataset.drawer;
 		this.menuButton.setAttribute("aria-expanded", drawer === "sidebar");
-		this.membersButton.setAttribute("aria-expanded", narrow ? drawer === "members" : !this.element.classList.contains("without-members"));
+		this.membersButton.setAttribute("aria-expanded", NARROW.matches ? drawer === "members" : !this.element.classList.contains("without-members"));
 	}
 
 	async #leave() {

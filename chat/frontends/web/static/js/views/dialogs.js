@@ -1,7 +1,7 @@
 // Dialogs over the page: join or create a channel, write to somebody, settings with the sessions. The browser's own <dialog> keeps the
 // focus inside, closes at Escape and gives the focus back.
 
-import { WORD, h, iconButton, row } from "./dom.js";
+import { WORD, h, iconButton, reveal, row } from "./dom.js";
 import { ago } from "./times.js";
 
 function open(title, ...content) {
@@ -131,7 +131,7 @@ export function settings(store, { theme, notifier }) {
 					dialog.close();
 				},
 				row("The present one", old),
-				row("The new one", fresh),
+				row("The new one", fresh, reveal(fresh)),
 				h("p.hint", "All other sessions end."),
 				h("div.buttons", h("button.primary", { type: "submit" }, "Change it")),
 			),

@@ -32,7 +32,7 @@ export class Questions {
 			for (const before of all) if (folds.has(before.question) && !forms.get(before.question)?.busy()) folds.set(before.question, true);
 			this.#fold(question, false);
 		}
-		const nodes = all.map((each) => this.#form(each).node);
+		const nodes = all.map((each) => (forms.get(each.question) ?? this.#form(each)).show(each));
 		const folded = all.filter((each) => !each.outcome && folds.get(each.question));
 		arrange(this.list, nodes.filter((node, n) => !folded.includes(all[n])).reverse());
 		const text = `${folded.length > 1 ? `${folded.length} questions` : "A question"}: ${folded.at(-1)?.text}`;
@@ -53,11 +53,6 @@ export class Questions {
 	}
 
 	#form(question) {
-		const known = this.forms.get(question.question);
-		if (known) {
-			known.show(question);
-			return known;
-		}
 		const { store } = this;
 		const id = question.question;
 		const left = h("span.left", { role: "timer" });
@@ -107,13 +102,14 @@ export class Questions {
 				if (focused) close.focus();
 			}
 			form.outcome = shown.outcome;
-			if (shown === form.question) return;
-			if (form.question) input.value = ""; // asked again: the next answer
-			form.question = shown;
-			tick();
+			if (shown !== form.question) {
+				if (form.question) input.value = ""; // asked again: the next answer
+				form.question = shown;
+				tick();
+			}
+			return form.node;
 		};
 		this.forms.set(id, form);
-		form.show(question);
 		form.timer = setInterval(tick, 1000);
 		return form;
 	}

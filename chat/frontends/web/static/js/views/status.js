@@ -45,7 +45,7 @@ export class Status {
 	}
 
 	#act() {
-		if (this.client.state === "replaced") this.client.takeOver();
+		if (this.client.state === "replaced") this.client.resume();
 		else this.client.nudge();
 	}
 }

@@ -1,6 +1,6 @@
 // The first thing one sees: who invites, a name and a password to choose, or to log in with.
 
-import { WORD, h, row } from "./dom.js";
+import { WORD, h, reveal, row } from "./dom.js";
 import { sentence } from "./markup.js";
 
 export class Welcome {
@@ -29,7 +29,7 @@ export class Welcome {
 			this.lead,
 			this.codeRow,
 			row("Name", this.username),
-			row("Password", this.password, this.passwordHint),
+			row("Password", this.password, this.passwordHint, reveal(this.password)),
 			h("label.check", this.device, h("span", "Keep me logged in on this device")),
 			this.problem,
 			this.submit,

@@ -1,4 +1,4 @@
-"""What a server refuses for a while, in a real Chromium: it says so, keeps what it has, and tries again by itself."""
+"""How one gets in, in a real Chromium: a refusal for a while is said, loses nothing and is tried again; a password can be looked at."""
 
 import json
 import re
@@ -61,3 +61,23 @@ def test_a_full_disk_is_said_and_the_session_goes_on_by_itself(refused):
     sees(page, "while it was full")
     status.wait_for(state="hidden")
     page.locator(".message.waiting").wait_for(state="detached")
+
+
+def test_a_new_password_can_be_looked_at(visit, server):
+    page = visit(f"#invite={server.invite}")
+    field = page.locator("#password")
+    field.fill("corect horse")
+    assert field.get_attribute("type") == "password"
+    page.get_by_label("Show the password").check()
+    assert field.get_attribute("type") == "text"
+    page.get_by_label("Show the password").uncheck()
+    assert field.get_attribute("type") == "password"
+    page.fill("#username", "looker")
+    field.fill(PASSWORD)
+    field.press("Enter")
+    page.wait_for_selector("#composer", state="visible")
+    page.locator("[aria-label='Settings and sessions']").click()
+    page.locator("dialog summary", has_text="Change the password").click()
+    page.locator("dialog").get_by_label("Show the password").check()
+    kinds = [page.get_attribute(field, "type") for field in ("#old-password", "#new-password")]
+    assert kinds == ["password", "text"]
