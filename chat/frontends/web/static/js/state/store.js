@@ -146,38 +146,32 @@ export class Store extends Emitter {
 		}
 	}
 
-	async loadMembers(conv) {
-		try {
-			const { data, total } = await this.#look({ type: "members", channel: conv.slice(1) });
-			const here = this.conversations.get(conv);
-			if (!here) return;
+	loadMembers(conv) {
+		return this.#load("members", conv, (here, { data, total }) => {
 			here.members = data;
 			here.unlisted = total ? total - data.length : 0;
 			for (const { user, color, online } of data) this.people.set(user, { color, online });
 			const mine = data.find((member) => member.user === this.me);
 			if (mine) here.role = mine.role;
-			this.#changed(conv);
-		} catch {
-			/* no connection, or no member any more: told elsewhere */
-		}
+		});
 	}
 
-	async loadCommands(conv) {
+	loadCommands(conv) {
+		return this.#load("commands", conv, (here, { data }) => (here.commands = data));
+	}
+
+	// A list. A newer request takes the place of what waits because it was too fast.
+	async #load(type, conv, take) {
+		const frame = { type, ...(conv[0] === "#" ? { channel: conv.slice(1) } : {}) };
+		this.#looks.set(type, frame);
 		try {
-			const where = conv[0] === "#" ? { channel: conv.slice(1) } : {};
-			const { data } = await this.#look({ type: "commands", ...where });
+			const answer = await this.client.look(frame, () => this.#looks.get(type) === frame);
 			const here = this.conversations.get(conv);
-			if (here) here.commands = data;
+			if (here) take(here, answer);
 			this.#changed(conv);
 		} catch {
-			/* asked for again with the next look */
+			/* no connection, or no member any more: told elsewhere, and asked for again with the next look */
 		}
-	}
-
-	// A newer one takes the place of what waits because it was too fast.
-	#look(frame) {
-		this.#looks.set(frame.type, frame);
-		return this.client.look(frame, () => this.#looks.get(frame.type) === frame);
 	}
 
 	async join(channel, password) {
