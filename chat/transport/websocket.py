@@ -152,8 +152,8 @@ class FrameGuard:
 class _Wire(trio.abc.Stream):
     """The stream below trio-websocket, above a transport: guarded on the way in, never waiting on the way out.
 
-    Why it ended, if it did: ``failure`` of the transport below, ``eof`` without a close frame, an error of the guard, or
-    ``close_sent`` by trio-websocket, in answer to the peer's.
+    Why it ended, if it did: ``failure`` of the transport below, ``eof`` without a close frame (trio-websocket hands over what it has
+    read before), an error of the guard, or ``close_sent`` by trio-websocket, in answer to the peer's.
     """
 
     __slots__ = ("_handshake", "_lower", "_request", "_slices", "close_sent", "eof", "failure", "guard")
@@ -256,10 +256,10 @@ class WebTransport:
         self._lower.start_pump = start
 
     async def receive(self) -> list[bytes]:
-        """As every transport's; always one frame. [] after the peer's close frame, which has been answered: nothing more reaches it.
+        """As every transport's; always one frame. [] at the end of the stream, and after the peer's close frame, which has been answered:
+        then nothing more reaches it.
 
-        *Raises* RemoteProtocolError, fatal, also for what a WebSocket may not carry; `trio.BrokenResourceError` also for an end of
-        the stream without a close frame.
+        *Raises* RemoteProtocolError, fatal, also for what a WebSocket may not carry.
         """
         if self._lower.closing:
             raise trio.ClosedResourceError
@@ -281,10 +281,10 @@ class WebTransport:
         if wire.guard.error is not None:
             self._code = wire.guard.code
             raise wire.guard.error
-        if wire.close_sent:
+        if wire.close_sent or wire.eof:
             return
-        if wire.eof or self.outbox.sealed:
-            raise trio.BrokenResourceError("the peer ended the stream without a close frame")
+        if self.outbox.sealed:
+            raise trio.BrokenResourceError("nothing can be said to the peer any more")
         self._code = code
         raise RemoteProtocolError("bad_request", why or "this is no WebSocket", fatal=True)
 

@@ -268,7 +268,26 @@ async def test_after_the_peers_close_frame_nothing_is_sent(below):
 
 
 @pytest.mark.parametrize("said", [b"", text(b"y")[:-1], frame(TEXT, b"y", fin=False)])
-async def test_an_end_without_a_close_frame_is_none(below, said):
+async def test_at_an_end_without_a_close_frame_what_was_received_is_answered(below, said):
+    """A FIN, under TLS a close_notify, is one here as everywhere. What is not whole is dropped."""
+
+    async def handler(transport):
+        received = []
+        while frames := await transport.receive():
+            received += frames
+        assert await transport.receive() == []
+        for payload in received:
+            transport.outbox.put_always(framed(Dialect.WEB, b"answer to " + payload))
+        transport.flush_nowait()
+        await transport.aclose()
+
+    async with open_web(handler) as server, open_socket(server, below) as socket:
+        await socket.send(b"".join(text(b"%d" % n) for n in range(200)) + said)
+        await socket.client.end()
+        assert await socket.closing() == ([b"answer to %d" % n for n in range(200)], 1000)
+
+
+async def test_a_bare_fin_under_tls_is_no_end():
     seen = []
 
     async def handler(transport):
@@ -278,9 +297,9 @@ async def test_an_end_without_a_close_frame_is_none(below, said):
         await transport.aclose()
         seen.append("broken")
 
-    async with open_web(handler) as server, open_socket(server, below) as socket:
-        await socket.send(text(b"x") + said)
-        await socket.client.end()
+    async with open_web(handler) as server, open_socket(server, "tls") as socket:
+        await socket.send(text(b"x"))
+        await socket.client.cut()
         messages, _ = await socket.closing()
         await socket.client.stream.aclose()
     assert seen == [[b"x"], "broken"]
