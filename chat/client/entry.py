@@ -21,9 +21,11 @@ from chat.client.opening import open_client
 from chat.client.servers import ClientStore
 from chat.client.target import DEFAULT_PORT, BadTarget, Target, parse_target
 from chat.errors import ChatError
+from chat.protocol.names import user_name
 
 ATTEMPTS: Final = 3
 PASSWORD: Final = "CHAT_PASSWORD"  # the name of the variable
+NEW_HERE: Final = "; who is new here needs a line with an invite from the server's owner: chat connect HOST:PORT#FINGERPRINT/INVITE"
 
 
 class Refused(Exception):
@@ -109,6 +111,14 @@ async def _register(client: Client, entry: Entry, color: str | None) -> None:
     name = entry.account
     while True:
         name = name or _ask_name(entry)
+        try:
+            user_name(name)
+        except ChatError as error:  # before two passwords are typed for it
+            if not entry.ask or PASSWORD in os.environ:
+                raise
+            _say(error.message)
+            name = None
+            continue
         password = _new_password()
         try:
             await client.register(name, password, color=color)
@@ -136,9 +146,12 @@ async def _login(client: Client, entry: Entry) -> None:
             await client.login(name, password)
             return
         except ChatError as error:
-            if error.code != "unauthorized" or attempt == ATTEMPTS - 1 or PASSWORD in os.environ or not interactive():
+            if error.code != "unauthorized":
                 raise
-            _say(error.message)
+            told = error.message + ("" if entry.known else NEW_HERE)
+            if attempt == ATTEMPTS - 1 or PASSWORD in os.environ or not interactive():
+                raise Refused(told) from None
+            _say(told)
 
 
 def _in_use(entry: Entry, name: str) -> str:

@@ -10,6 +10,7 @@ DEFAULT_PORT: Final = 7667
 
 _HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\]|(?P<host>[^\s:/#\[\]@]+))(?::(?P<port>[0-9]{1,5}))?")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9_-]{43}=?")  # SHA-256 in base64url
+_LINK = re.compile(r"(?i:https?)://(?P<where>[^/#\s]+)/?(?:#invite=(?P<invite>[A-Za-z0-9_-]+))?.*")
 _INVITE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -43,6 +44,10 @@ class Target:
 
 def parse_target(line: str) -> Target:
     """Read a join line. *Raises* `BadTarget`."""
+    if link := _LINK.fullmatch(line.strip()):
+        instead = link["where"] + (f"/{link['invite']}" if link["invite"] else "")
+        whole = "the line HOST:PORT#FINGERPRINT/INVITE that came with it"
+        raise BadTarget(f"this link is for browsers; here paste {whole}, or {instead}, which asks you whether the key is right")
     where, mark, rest = line.strip().partition("#")
     fingerprint: str | None
     if mark:

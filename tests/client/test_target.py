@@ -36,6 +36,22 @@ def test_bad_lines(line):
         parse_target(line)
 
 
+@pytest.mark.parametrize(
+    ("link", "instead"),
+    [
+        ("https://example.org:7667/#invite=a-b_c", "example.org:7667/a-b_c"),
+        (" HTTPS://[::1]:1234/#invite=abc\n", "[::1]:1234/abc"),
+        ("https://example.org:7667/", "example.org:7667"),
+        ("http://example.org", "example.org"),
+    ],
+)
+def test_a_link_for_browsers_is_told_so_with_what_to_paste_instead(link, instead):
+    with pytest.raises(BadTarget, match="for browsers") as refused:
+        parse_target(link)
+    assert str(refused.value).endswith(f"or {instead}, which asks you whether the key is right")
+    assert parse_target(instead)
+
+
 @given(st.text())
 def test_any_text_is_a_target_or_refused(line):
     try:
