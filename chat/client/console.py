@@ -387,6 +387,8 @@ class Console:
         """A command of the server, in the channel in front."""
         words = text.split()
         if not words:
+            prefix = self.client.prefix_of(self.current or "")
+            self.complain(f"{prefix} begins a command of the server: {prefix}help lists them.")
             return
         channel = self.current if self.current is not None and self.current.startswith("#") else None
         try:
@@ -450,7 +452,9 @@ class Console:
         try:
             records = await self.client.history(conv, limit=limit, before=before)
         except ChatError as error:
-            if error.code != "not_found":
+            if error.code == "not_found":  # nobody has that name, or nothing was said yet: the server says which
+                self.show(told(error.message, where=conv))
+            else:
                 self.complain(error.message)
             return
         except (SessionLost, Disconnected):

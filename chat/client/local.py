@@ -106,8 +106,10 @@ async def _who(console: "Console", rest: str) -> None:
 async def _history(console: "Console", rest: str) -> None:
     if console.current is None:
         return
-    limit = int(rest) if rest.isdecimal() and 0 < int(rest) <= 500 else 50
-    await console.history(console.current, limit)
+    if rest and not (rest.isdecimal() and len(rest) < 4 and 0 < int(rest) <= 500):
+        console.complain("/history [LINES], from 1 to 500")
+        return
+    await console.history(console.current, int(rest or 50))
 
 
 @_command("/sessions [end NUMBER]", "where you are logged in; end one of them", "sessions")

@@ -163,6 +163,8 @@ class FakeServer:
                 await self._resume(peer, request)
             case m.Send():
                 await self._send(peer, request)
+            case m.HistoryRequest() if request.conv[:1] == "@" and request.conv[1:] not in self.accounts:
+                await peer.send(m.Error(id=request.id, code="not_found", message=f"there is no user {request.conv[1:]!r}"))
             case m.HistoryRequest():
                 records = self._of(request.conv)
                 above = [record for record in records if record.seq > (request.after or 0)]

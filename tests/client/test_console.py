@@ -2,6 +2,7 @@
 
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 
 from chat.client.console import Console
@@ -99,6 +100,23 @@ async def test_a_channel_that_is_in_front_is_not_switched_to_again(tmp_path):
             await console.screen.until(lambda: not console.client.calls._calls)
         seen = await console.screen.sees("You are in #lobby already.")
         assert sum("── #lobby ──" in line for line in seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("//", "// begins a command of the server: //help lists them."),
+        ("//  ", "// begins a command of the server: //help lists them."),
+        ("/history x", "/history [LINES], from 1 to 500"),
+        ("/history 501", "/history [LINES], from 1 to 500"),
+        ("/history 0", "/history [LINES], from 1 to 500"),
+        ("/switch @nix", "there is no user 'nix'"),
+    ],
+)
+async def test_what_means_nothing_is_told(tmp_path, line, told):
+    async with fake_server() as server, at_a_terminal(server, tmp_path) as console:
+        await console.screen.types(line)
+        await console.screen.sees(told)
 
 
 async def test_who_comes_back_after_a_ban_is_in_the_channel_again(tmp_path):
