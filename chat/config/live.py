@@ -82,11 +82,13 @@ class Change:
 
 
 def changes(before: Config, after: Config) -> list[Change]:
-    """Every key that differs. The keys of ``[[listen]]`` are compared one by one only where there are as many as before."""
+    """Every key that differs. Of ``[[listen]]`` the other keys are compared only where the addresses are those of before."""
+    alike = [listener.address for listener in before.listen] == [listener.address for listener in after.listen]
     return [
         Change(key=path, before=old, after=new, effect=EFFECTS.get(path, RESTART))
         for path in KEYS
-        if (old := _value(before, path)) != (new := _value(after, path))
+        if (alike or path == "listen.address" or not path.startswith("listen."))
+        and (old := _value(before, path)) != (new := _value(after, path))
     ]
 
 
