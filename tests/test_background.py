@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from chat import background
+from chat import __version__, background
 from chat.background import Running, StartRefused, holder, take_lock
 from chat.config import Config, Listen
 
@@ -358,14 +358,22 @@ def test_the_real_one_in_the_foreground(house):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert [json.loads(line)["event"] for line in told(err)] == ["stopping", "stopped"]
+    events = [json.loads(line) for line in told(err)]
+    assert [event["event"] for event in events] == ["started", "stopping", "stopped"]
+    began = {"version": __version__, "addresses": [address], "data_dir": str(house.data), "after": "nothing: the first start"}
+    assert {key: events[0][key] for key in began} == began
     assert {path.name for path in house.data.rglob("*") if path.stat().st_mode & 0o077} <= {"certificate.pem"}
 
     done = house.chat("start", program=REAL)
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["You, the owner (once)", "chat is ready on 127.0.0.1"]
     code = guests.rpartition("/")[2]
     assert house.chat("invite", program=REAL).stdout.splitlines()[0].endswith("/" + code.strip()), "the same invite as before"
+    os.kill(house.running().pid, signal.SIGKILL)
+    assert background.wait_free(house.data / "chat.lock", 30)
+    assert house.chat("start", program=REAL).returncode == 0
     assert house.chat("stop", program=REAL).returncode == 0
+    log = map(json.loads, (house.data / "log" / "chat.log").read_text().splitlines())
+    assert [event["after"] for event in log if event["event"] == "started"] == ["a clean end", "an unclean end"]
 
 
 @pytest.mark.parametrize("command", ["serve", "start"])

@@ -23,6 +23,7 @@ from typing import Final
 
 import trio
 
+from chat import __version__
 from chat.admin import server as admin
 from chat.admin.registry import Daemon
 from chat.background import DataLock, ReadyInfo, StartRefused, notify
@@ -69,8 +70,17 @@ def run(
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(GC_YOUNG, 20, 10)
     course = Course(config=config, sockets=sockets, lock=lock, origin=origin)
+    before = "a restart" if checked else "an unclean end" if config.pid_file.exists() else "a clean end"
+
+    def ready(info: ReadyInfo) -> None:
+        nonlocal before
+        if before:  # not when it goes on because its successor has failed
+            after, before = "nothing: the first start" if info.first_start else before, ""
+            log.info("started", version=__version__, addresses=info.addresses, data_dir=str(info.data_dir), after=after)
+        on_ready(info)
+
     try:
-        trio.run(partial(_main, course, on_ready, checked))
+        trio.run(partial(_main, course, ready, checked))
     except* StoreRefused as refused:
         raise StartRefused(str(_first(refused))) from None
     finally:
