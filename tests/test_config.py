@@ -236,6 +236,7 @@ def test_a_file_that_cannot_be_read(tmp_path, content, expected):
         ("CHAT_LIMITS__SENDS_BURTS", "CHAT_LIMITS__SENDS_BURST"),
         ("CHAT_DATADIR", "CHAT_DATA_DIR"),
         ("CHAT_LOG__LEVL", "CHAT_LOG__LEVEL"),
+        ("CHAT_LIMITS__FOO", "CHAT_LIMITS__LOGIN_S"),
     ],
 )
 def test_an_unknown_variable_that_looks_like_a_mistake(name, nearest):

@@ -23,6 +23,34 @@ def fail(text: str, status: int = 1) -> "click.exceptions.Exit":
     return click.exceptions.Exit(status)
 
 
+def flags_of(data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Any]:
+    """What the options say, by key path. *Raises* BadParameter."""
+    flags: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
+        flags[key.strip()] = value
+    if data_dir is not None:
+        flags["data_dir"] = data_dir
+    if listen:
+        flags["listen.address"] = list(listen)
+    return flags
+
+
+def configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--config``, ``--data-dir``, ``--listen`` and ``--set``, as they are; see `flags_of`."""
+    wrapped = command
+    for option in (
+        click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key, e.g. limits.sends_burst=20."),
+        click.option("--listen", metavar="HOST:PORT", multiple=True, help="Where to listen; may be repeated."),
+        click.option("--data-dir", metavar="FOLDER", help="Where everything is kept."),
+        click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file (else CHAT_CONFIG)."),
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
 def server_options(command: Callable[..., Any], *, forgiving: bool = False) -> Callable[..., Any]:
     """The options of all that have to do with a server's configuration; the command gets a Loaded. *forgiving*: see `found_server`."""
 
@@ -30,16 +58,7 @@ def server_options(command: Callable[..., Any], *, forgiving: bool = False) -> C
     def with_loaded(config: Path | None, data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...], **rest: Any) -> None:
         from chat.config import ConfigError, Loaded, read, rescue
 
-        flags: dict[str, Any] = {}
-        for setting in settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise click.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
-            flags[key.strip()] = value
-        if data_dir is not None:
-            flags["data_dir"] = data_dir
-        if listen:
-            flags["listen.address"] = list(listen)
+        flags = flags_of(data_dir, listen, settings)
         try:
             loaded = read(config, os.environ, flags)
         except ConfigError as exc:
@@ -59,15 +78,7 @@ def server_options(command: Callable[..., Any], *, forgiving: bool = False) -> C
             loaded = Loaded(config=found, file=None, sources={}, again=lambda: read(config, os.environ, flags))
         command(loaded, **rest)
 
-    wrapped: Callable[..., Any] = with_loaded
-    for option in (
-        click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key, e.g. limits.sends_burst=20."),
-        click.option("--listen", metavar="HOST:PORT", multiple=True, help="Where to listen; may be repeated."),
-        click.option("--data-dir", metavar="FOLDER", help="Where everything is kept."),
-        click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file (else CHAT_CONFIG)."),
-    ):
-        wrapped = option(wrapped)
-    return wrapped
+    return configuration_options(with_loaded)
 
 
 def found_server(command: Callable[..., Any]) -> Callable[..., Any]:

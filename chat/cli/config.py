@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chat.cli.base import fail, main, server_options
+from chat.cli.base import configuration_options, fail, flags_of, main, server_options
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -19,12 +19,15 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-def check(file: Path | None) -> None:
-    """Find every mistake in FILE (else in the file that would be used) and in the environment."""
+@configuration_options
+def check(file: Path | None, config: Path | None, data_dir: str | None, listen: tuple[str, ...], settings: tuple[str, ...]) -> None:
+    """Find every mistake in FILE (else in the file that would be used), in the environment and in the options."""
     from chat.config import ConfigError, read
 
+    if file is not None and config is not None:
+        raise click.UsageError("expected FILE or --config FILE, not both")
     try:
-        loaded = read(file, os.environ)
+        loaded = read(file or config, os.environ, flags_of(data_dir, listen, settings))
     except ConfigError as exc:
         raise fail(str(exc)) from None
     click.echo(f"{loaded.file or 'no file'}: fine")

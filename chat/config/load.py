@@ -221,7 +221,8 @@ def _from_env(env: Mapping[str, str], problems: list[str]) -> dict[str, tuple[st
             # Others may use names in CHAT_ too (Kubernetes makes CHAT_PORT for a service "chat"): only what looks like a mistake is one.
             section, sep, _ = name.removeprefix(ENV).lower().partition("__")
             if near or (sep and section in SECTIONS):
-                nearest = env_name(_nearest(name.removeprefix(ENV).lower().replace("__", "."), ""))
+                known_here = [path for path in KEYS if not (sep and section in SECTIONS) or path.startswith(f"{section}.")]
+                nearest = env_name(_nearest(name.removeprefix(ENV).lower().replace("__", "."), "", known_here))
                 problems.append(f"{name}: unknown; {NEAREST} {nearest}")
     return found
 
@@ -247,6 +248,11 @@ def _from_text(field: "attrs.Attribute[Any]", path: str, text: str) -> Any:
             return int(text) if kind is int else float(text)
         except ValueError:
             raise ValueError(f"{'a whole number' if kind is int else 'a number'}, got {text!r}") from None
+    if get_origin(kind) is tuple and text.lstrip().startswith("["):  # as TOML writes it, and `chat config show`
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise ValueError(f'a list such as a,b or ["a", "b"], got {text!r}') from None
     if get_origin(kind) is tuple or path == "listen.address":
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
@@ -401,7 +407,7 @@ def _explain(exc: BaseException, _: Any) -> str:
     return f"expected {exc}"
 
 
-def _nearest(path: str, section: str) -> str:
+def _nearest(path: str, section: str, among: Sequence[str] = (*KEYS, *SECTIONS)) -> str:
     """The known key or section that looks most like *path*; of equals the one in the same *section*."""
     name = path.rpartition(".")[2]
 
@@ -411,4 +417,4 @@ def _nearest(path: str, section: str) -> str:
         part = difflib.SequenceMatcher(None, name, other_name).ratio()
         return max(whole, part) + (0.1 if other_section == section else 0)
 
-    return max([*KEYS, *SECTIONS], key=alike)
+    return max(among, key=alike)
