@@ -23,7 +23,9 @@ from chat.config import Config, Listen
 from chat.daemon.bootstrap import ready_info
 from chat.joinline import guest_invite, guest_line, guest_link, owner_line
 from chat.rooms.effects import PutInvite
+from chat.rooms.moderation.audit import START
 from chat.rooms.state import State
+from chat.store.sqlite_files import prepare
 from chat.transport.certificates import fingerprint, make_self_signed
 
 COMMANDS = (
@@ -176,6 +178,36 @@ def test_check_tells_every_mistake(chat, tmp_path):
     done = chat("config", "check", str(path))
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == (f"chat: {path}: prefix: expected a text, got 3\nchat: {path}: nam: unknown key; the nearest known one is name\n")
+
+
+def test_check_takes_the_options_of_the_others(chat, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('name = "x"\n')
+    done = chat("config", "check", "--config", str(path), "--set", 'plugins=["json", "re"]', "--set", "limits.sends_burst=3")
+    assert (done.exit_code, done.stdout) == (0, f"{path}: fine\n")
+    done = chat("config", "check", str(path), "--set", "limits.sends_burst=many")
+    assert done.stderr == "chat: command line: limits.sends_burst: expected a whole number, got 'many'\n"
+    assert chat("config", "check", str(path), "--config", str(path)).exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "found"), [('["json", "re"]', ["json", "re"]), ("[]", []), ("json,re", ["json", "re"])])
+def test_a_list_is_taken_as_it_is_shown(chat, text, found):
+    keys = json.loads(chat("config", "show", "--json", "--set", f"plugins={text}").stdout)["keys"]
+    assert next(item["value"] for item in keys if item["key"] == "plugins") == found
+
+
+def test_stop_restart_and_verify_for_programs(chat, tmp_path):
+    prepare(Config(data_dir=tmp_path).database, busy_timeout_s=0)
+    where = ("--data-dir", str(tmp_path), "--json")
+    done = chat("stop", *where)
+    assert (done.exit_code, json.loads(done.stdout)["result"]) == (0, "not_running")
+    assert "not running" in chat("restart", *where).stderr
+    verified = chat("audit", "verify", *where)
+    assert verified.stderr == ""
+    found = json.loads(verified.stdout)
+    assert found == {"holds": True, "entries": 0, "erased": 0, "head": START.hex(), "problem": None, "noted": None}
+    done = chat("audit", "verify", "--head", "1" * 64, *where)
+    assert (done.exit_code, json.loads(done.stdout)["holds"]) == (1, False)
 
 
 def test_check_without_a_file(chat):

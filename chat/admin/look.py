@@ -98,7 +98,8 @@ def sessions(db: sqlite3.Connection, account: int, *, running: bool = True) -> l
 # ---------------------------------------------------------------- channels
 
 _CHANNELS: Final = """SELECT c.name, o.name AS owner, (SELECT count(*) FROM members m WHERE m.room = c.id) AS members,
-        c.last_seq AS messages, iif(c.last_ts, c.last_ts, NULL) AS last, iif(c.private, 'private', '') AS kind, c.topic
+        c.last_seq AS records, c.last_seq AS messages,
+        iif(c.last_ts, c.last_ts, NULL) AS last, iif(c.private, 'private', '') AS kind, c.topic
     FROM conversations c LEFT JOIN members om ON om.room = c.id AND om.role = 'owner' LEFT JOIN accounts o ON o.id = om.account
     WHERE c.kind = 'room' ORDER BY c.canonical"""
 
@@ -138,7 +139,8 @@ def channel(db: sqlite3.Connection, raw: str) -> Row:
         "slow_s": room["slow_s"],
         "history": room["history"],
         "since": room["at_ms"],
-        "messages": room["last_seq"],
+        "records": room["last_seq"],
+        "messages": room["last_seq"],  # the same, by its older name
         "first_seq": kept["first_seq"],
         "kept": kept["records"],
         "bytes": kept["bytes"],

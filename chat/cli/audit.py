@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chat.cli.base import fail, main, server_options
-from chat.cli.operator import refusing
+from chat.cli.operator import done, json_option, refusing
 
 if TYPE_CHECKING:
     from chat.config import Loaded
@@ -32,10 +32,13 @@ def _hash(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @audit.command()
 @click.option("--head", "noted", metavar="HASH", callback=_hash, help="A head that was noted earlier: it must be in the chain.")
+@json_option
 @server_options
-def verify(loaded: "Loaded", noted: bytes | None) -> None:
+def verify(loaded: "Loaded", noted: bytes | None, as_json: bool) -> None:
     """Check the chain of the moderation log, also while the server runs. Exit status 0: it holds, 1: it does not."""
     import sqlite3
+
+    import attrs
 
     from chat.admin import look
     from chat.rooms.moderation.audit import verify as follow
@@ -51,6 +54,10 @@ def verify(loaded: "Loaded", noted: bytes | None) -> None:
             verdict = follow(chain(db), noted)
     except sqlite3.Error as exc:
         raise fail(f"the moderation log in {file} cannot be read: {exc}") from None
+    if as_json:
+        holds = verdict.problem is None and (noted is None or verdict.noted is not None)
+        done("", {"holds": holds, **attrs.asdict(verdict), "head": verdict.head.hex()}, as_json=True)
+        raise click.exceptions.Exit(0 if holds else 1)
     entries = "1 entry" if verdict.entries == 1 else f"{verdict.entries} entries"
     if verdict.problem is not None:
         raise fail(f"the moderation log was tampered with: {verdict.problem}\n{entries} before that hold, head {verdict.head.hex()}")

@@ -26,7 +26,7 @@ def list_channels(loaded: "Loaded", as_json: bool) -> None:
 
     with refusing(), look.opened(loaded.config) as db:
         rows = look.channels(db)
-    shown = [("#" + r["name"], r["kind"], r["owner"], r["members"], r["messages"], when(r["last"]), r["topic"]) for r in rows]
+    shown = [("#" + r["name"], r["kind"], r["owner"], r["members"], r["records"], when(r["last"]), r["topic"]) for r in rows]
     headings = ("channel", "", "owner", "members", "records", "last", "topic")
     listed(headings, shown, rows, as_json=as_json, none="there is no channel")
 
@@ -45,7 +45,7 @@ def show(loaded: "Loaded", name: str, as_json: bool) -> None:
     if as_json:
         done("", found, as_json=True)
         return
-    kept = f"{found['kept']} of {found['messages']} records, {size(found['bytes'])}"
+    kept = f"{found['kept']} of {found['records']} records, {size(found['bytes'])}"
     rules = [word.replace("_", "-") for word in ("private", "invite_only", "announce_only") if found[word]]
     lines = [("channel", "#" + found["name"]), ("since", when(found["since"])), ("topic", found["topic"]), ("kept", kept)]
     lines += [("rules", ", ".join([*rules, *([f"slow mode {found['slow_s']} s"] if found["slow_s"] else [])]) or "none")]

@@ -59,20 +59,22 @@ def _tell_ready(info: Any, *, stop: str) -> None:
 
 @main.command()
 @click.option("--now", is_flag=True, help="Wait for nobody: end within a second. What was acknowledged is stored.")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @found_server
-def stop(loaded: "Loaded", now: bool) -> None:
+def stop(loaded: "Loaded", now: bool, as_json: bool) -> None:
     """Stop the server, and wait for its end. Everybody is answered and told when to come back."""
     from chat import background
 
     done = asked(functools.partial(background.stop, now=now), loaded.config)
     if done.result == "failed":
         raise fail(done.text)
-    click.echo(done.text)
+    click.echo(json.dumps({"result": done.result, "text": done.text}) if as_json else done.text)
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @server_options
-def restart(loaded: "Loaded") -> None:
+def restart(loaded: "Loaded", as_json: bool) -> None:
     """Replace the running server by a new process, for an upgrade or a changed configuration. Nobody is refused, nothing is lost.
 
     The new one has the arguments that the server was started with. It checks itself first; if it is not fit, the old one goes on.
@@ -81,9 +83,10 @@ def restart(loaded: "Loaded") -> None:
     from chat.admin import client
 
     try:
-        click.echo(background.restart(loaded.config, lambda: client.run(loaded.config, "restart")))
+        told = background.restart(loaded.config, lambda: client.run(loaded.config, "restart"))
     except (background.StartRefused, client.Refused) as exc:
         raise fail(f"not restarted: {exc}") from None
+    click.echo(json.dumps({"result": "restarted", "text": told}) if as_json else told)
 
 
 @main.command()

@@ -65,6 +65,7 @@ async def test_channels_and_what_the_server_says(served, shell):
         assert done.stdout == "told to everybody online (1)\n"
         assert (await bob.until_type("notice"))["text"] == "tea is ready"
         rows = {row["name"]: row for row in await shell.json("channel list")}
+        assert {row["records"] == row["messages"] for row in rows.values()} == {True}  # "messages" is the older name
         assert (rows["den"]["owner"], rows["den"]["members"]) == ("bob", 1)
         shown = await shell("channel show den")
         assert "\x1b" not in shown.stdout
