@@ -370,10 +370,13 @@ def test_the_real_one_in_the_foreground(house):
     assert house.chat("invite", program=REAL).stdout.splitlines()[0].endswith("/" + code.strip()), "the same invite as before"
     os.kill(house.running().pid, signal.SIGKILL)
     assert background.wait_free(house.data / "chat.lock", 30)
-    assert house.chat("start", program=REAL).returncode == 0
+    (house.data / "key.pem").chmod(0o644)
+    warned = f"chat: {house.data / 'key.pem'} is open to others (0644): chmod 600 {house.data / 'key.pem'}"
+    assert warned in house.chat("start", program=REAL).stderr.splitlines()
+    assert warned in house.chat("restart", program=REAL).stderr.splitlines()
     assert house.chat("stop", program=REAL).returncode == 0
     log = map(json.loads, (house.data / "log" / "chat.log").read_text().splitlines())
-    assert [event["after"] for event in log if event["event"] == "started"] == ["a clean end", "an unclean end"]
+    assert [event["after"] for event in log if event["event"] == "started"] == ["a clean end", "an unclean end", "a restart"]
 
 
 @pytest.mark.parametrize("command", ["serve", "start"])

@@ -11,7 +11,7 @@ import click
 from chat.cli.base import asked, fail, found_server, main, server_options
 
 if TYPE_CHECKING:
-    from chat.config import Loaded
+    from chat.config import Config, Loaded
 
 ROOT: Final = "running as root: an account of its own is safer"
 
@@ -24,6 +24,7 @@ def serve(loaded: "Loaded") -> None:
 
     def tell(info: background.ReadyInfo) -> None:
         _tell_ready(info, stop="Ctrl-C")
+        _warn(loaded.config)
 
     try:
         status = background.serve(loaded, daemon.run, tell)
@@ -43,6 +44,16 @@ def start(loaded: "Loaded") -> None:
     except background.StartRefused as exc:
         raise fail(str(exc)) from None
     _tell_ready(info, stop="chat stop")
+    _warn(loaded.config)
+
+
+def _warn(config: "Config") -> None:
+    """Of files that others may read, as the doctor sees them."""
+    from chat.doctor.files import rights
+
+    for finding in rights(config):
+        if finding.state == "wrong":
+            click.echo(f"chat: {finding.text}: {finding.todo}", err=True)
 
 
 def _tell_ready(info: Any, *, stop: str) -> None:
@@ -87,6 +98,7 @@ def restart(loaded: "Loaded", as_json: bool) -> None:
     except (background.StartRefused, client.Refused) as exc:
         raise fail(f"not restarted: {exc}") from None
     click.echo(json.dumps({"result": "restarted", "text": told}) if as_json else told)
+    _warn(loaded.config)
 
 
 @main.command()

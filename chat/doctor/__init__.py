@@ -5,7 +5,7 @@ where no server of this data folder holds it.
 
     finding.py    what a check found
     machine.py    Python and libraries, descriptors, disk, clock
-    files.py      the data folder, its rights, the certificate
+    files.py      the data folder, its rights, plugins, the certificate
     database.py   the database: readable, whole, of this version
     network.py    the lock, ports, whether the server answers
 """
@@ -28,6 +28,7 @@ CHECKS: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     machine.clock,
     files.folder,
     files.rights,
+    files.plugins,
     files.certificate,
     database.database,
     network.server,

@@ -72,6 +72,24 @@ def rights(config: Config) -> Iterator[Finding]:
         yield fine("rights", "nobody else may look into the data folder")
 
 
+def plugins(config: Config) -> Iterator[Finding]:
+    """The server executes what is in its folder of plugins only if nobody else could have written it."""
+    place = config.data_dir / "plugins"
+    if not place.is_dir():
+        return
+    bad, owner = False, config.data_dir.stat().st_uid
+    for path in (place, *sorted(place.glob("*.py"))):
+        found = path.stat()
+        if found.st_uid not in (owner, 0):
+            bad = True
+            yield wrong("plugins", f"{path} belongs to {user(found.st_uid)}: it is not loaded", f"as root: chown {user(owner)} {path}")
+        elif found.st_mode & 0o022:
+            bad = True
+            yield wrong("plugins", f"others may write {path}: it is not loaded", f"chmod go-w {path}")
+    if not bad:
+        yield fine("plugins", f"nobody else may write {place}")
+
+
 def certificate(config: Config) -> Iterator[Finding]:
     path, key = config.certificate, config.key
     own = config.tls.certificate is None

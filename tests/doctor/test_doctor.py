@@ -188,6 +188,16 @@ def test_to_another_user_the_doctor_says_whose_it_is(theirs):
     assert f"{theirs.data_dir}, which belongs to nobody" in found[0].text
 
 
+def test_plugins_that_others_may_write(config):
+    folder = config.data_dir / "plugins"
+    folder.mkdir(mode=0o700)
+    (folder / "hello.py").touch(0o600)
+    assert the(config, "plugins", "fine")
+    folder.chmod(0o777)
+    (folder / "hello.py").chmod(0o620)
+    assert [finding.todo for finding in findings(config, "plugins")] == [f"chmod go-w {folder}", f"chmod go-w {folder / 'hello.py'}"]
+
+
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "data").write_text("")
     assert "data folder" in wrong_of(Config(data_dir=tmp_path / "data" / "deep"))
