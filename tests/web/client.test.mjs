@@ -319,7 +319,7 @@ test("unread, mentions and the line of new messages", async () => {
 
 const person = (user, more = {}) => ({ user, role: "member", color: null, online: false, ...more });
 
-test("of a large channel a part is listed, and who speaks; nobody asks again for that", async (t) => {
+test("of a large channel a part is listed, and nobody asks again for who speaks there", async (t) => {
   const waits = [];
   const real = globalThis.setTimeout;
   globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
@@ -334,12 +334,9 @@ test("of a large channel a part is listed, and who speaks; nobody asks again for
   assert.equal(a.unlisted, 998);
   for (const [seq, from] of [[6, "bob"], [7, "cid"], [8, "server"], [9, "cid"]]) here.socket.say(message(seq, { from }));
   here.socket.say({ type: "presence", users: { dan: true } });
-  assert.deepEqual(a.members.map(({ user }) => user), ["ann", "bob", "cid"]);
-  assert.equal(a.members[2].online, true);
-  assert.equal(a.unlisted, 997);
-  here.socket.say({ ...message(10), type: "left", user: "eve" });
+  here.socket.say({ ...message(10), type: "joined", user: "eve" });
   here.socket.say({ ...message(11), type: "left", user: "bob" });
-  assert.deepEqual([a.members.length, a.unlisted], [2, 996]);
+  assert.deepEqual(a.members.map(({ user }) => user), ["ann", "eve"]);
   assert.equal(here.socket.of("members").length, 1);
   assert.ok(!waits.some(([, ms]) => ms === 1000));
 });

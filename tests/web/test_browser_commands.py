@@ -94,10 +94,9 @@ def test_a_long_answer_has_columns_and_says_that_it_goes_on(guest, name, width):
     cut = "([row, pre]) => row.getBoundingClientRect().bottom > pre.getBoundingClientRect().bottom + 1"
     parts = [last.element_handle(), note.locator("pre").element_handle()]
     assert page.evaluate(cut, parts)
-    assert more.get_attribute("aria-expanded") == "false"
     more.click()
     assert not page.evaluate(cut, parts)
-    assert more.get_attribute("aria-expanded") == "true"
+    assert more.count() == 0
     row = lines.filter(has_text="//cancel-question")
     command, summary = row.locator("> :nth-child(1)").bounding_box(), row.locator("> :nth-child(2)")
     edges = summary.evaluate("""node => {

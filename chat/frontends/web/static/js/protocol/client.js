@@ -19,7 +19,7 @@ import { Emitter } from "./emitter.js";
 import { Outbox, newCid } from "./outbox.js";
 import { FILL_LIMIT, Timeline } from "./timeline.js";
 
-const PATIENCE_S = 60; // what was too fast is asked again by itself, if it need not wait longer
+const PATIENCE_S = 60; // what was too fast is asked again, if it need not wait longer
 const LATER = new Set(["rate_limited", "busy", "storage_unavailable", "storage_full", "shutting_down", "indeterminate", "internal_error", "timeout"]);
 const CURSOR_BYTES = 6_500; // a frame may have 8 KiB before there is a session
 const found = (names) => names.find((name) => globalThis.navigator?.userAgent?.includes(name));
@@ -410,19 +410,6 @@ export class Client extends Emitter {
 			this.emit("outbox", conv);
 			if (outbox === this.outbox) this.#send();
 		});
-	}
-
-	// A request for a list: too fast, it is asked again when the server says, if it is `wanted` still.
-	async look(frame, wanted) {
-		for (;;) {
-			try {
-				return await this.request(frame);
-			} catch (error) {
-				if (error.code !== "rate_limited" || error.retryAfter > PATIENCE_S) throw error;
-				await later(error.retryAfter ?? 1);
-				if (!wanted()) throw error;
-			}
-		}
 	}
 
 	async #ask(cid) {

@@ -160,18 +160,20 @@ export class Store extends Emitter {
 		return this.#load("commands", conv, (here, { data }) => (here.commands = data));
 	}
 
-	// A list. A newer request takes the place of what waits because it was too fast.
+	// Too fast, a list is asked for again when the server says, unless a newer request took its place.
 	async #load(type, conv, take) {
 		const frame = { type, ...(conv[0] === "#" ? { channel: conv.slice(1) } : {}) };
 		this.#looks.set(type, frame);
-		try {
-			const answer = await this.client.look(frame, () => this.#looks.get(type) === frame);
-			const here = this.conversations.get(conv);
-			if (here) take(here, answer);
-			this.#changed(conv);
-		} catch {
-			/* no connection, or no member any more: told elsewhere, and asked for again with the next look */
-		}
+		while (this.#looks.get(type) === frame)
+			try {
+				const answer = await this.client.request(frame);
+				const here = this.conversations.get(conv);
+				if (here) take(here, answer);
+				return this.#changed(conv);
+			} catch (error) {
+				if (error.code !== "rate_limited") return; // told elsewhere, and asked for again with the next look
+				await new Promise((go) => setTimeout(go, error.retryAfter * 1000));
+			}
 	}
 
 	async join(channel, password) {
@@ -252,18 +254,9 @@ export class Store extends Emitter {
 	}
 
 	// Somebody is here who was not in the list: who came at registration left no record of it. Of a long list there is only a part.
-	#met(conv, name, said) {
-		const here = this.conversations.get(conv);
-		const members = here?.members;
-		if (!members || name === "server" || members.some((each) => each.user === name) || this.#asking.has(conv)) return;
-		if (here.unlisted) {
-			if (!said) return;
-			here.unlisted -= 1;
-			const person = { ...this.person(name), online: true };
-			this.people.set(name, person);
-			members.push({ user: name, role: "member", ...person });
-			return;
-		}
+	#met(conv, name) {
+		const { members, unlisted } = this.conversations.get(conv) ?? {};
+		if (!members || unlisted || name === "server" || members.some((each) => each.user === name) || this.#asking.has(conv)) return;
 		this.#asking.add(conv);
 		setTimeout(() => {
 			this.#asking.delete(conv);
@@ -340,7 +333,7 @@ export class Store extends Emitter {
 			if (record.type === "deleted") timeline?.erase(record.target);
 			if (record.type === "message") {
 				here.active = Math.max(here.active, record.ts);
-				if (live) this.#met(conv, record.from, true);
+				if (live) this.#met(conv, record.from);
 				if (conv[0] === "@" && Date.now() - record.ts < RECENT_MS) this.#online(record.from, true);
 			}
 			if (!looked && record.seq > (this.marks[conv]?.[1] ?? 0)) {
@@ -366,9 +359,7 @@ export class Store extends Emitter {
 			const member = here.members?.find((each) => each.user === record.user);
 			if (member) member.role = record.role;
 		} else if (record.type === "joined" || record.type === "left" || record.type === "banned") {
-			const listed = here.members?.length;
-			if (listed) here.members = here.members.filter((each) => each.user !== record.user);
-			if (record.type === "left" && here.unlisted && listed === here.members.length) here.unlisted -= 1;
+			if (here.members) here.members = here.members.filter((each) => each.user !== record.user);
 			if (record.type === "joined") {
 				const person = this.#online(record.user, true);
 				here.members?.push({ user: record.user, role: "member", ...person });

@@ -26,7 +26,7 @@ export function fill(node, ...children) {
 
 export const row = (label, input, ...more) => h("div.row", h("label", { for: input.id }, label), input, more);
 
-// For a field for a password, so that a slip of the finger in a new one is seen.
+// So that a slip in a new password is seen.
 export const reveal = (input) => h("label.check", h("input", { type: "checkbox", onchange: (event) => (input.type = event.target.checked ? "text" : "password") }), "Show the password");
 
 export const WORD = { autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true }; // of a field for a name

@@ -293,16 +293,15 @@ export class Messages {
 	#answer(note) {
 		const lines = (note.text || "done").split("\n");
 		const pre = h("pre", lines.map(columns));
-		if (lines.length <= LINES) return pre;
-		const more = h("button.unfold", { onclick: () => show(!note.open) });
-		const show = (open) => {
-			note.open = open;
-			pre.classList.toggle("cut", !open);
-			more.textContent = open ? "Show less" : `Show all ${lines.length} lines`;
-			more.ariaExpanded = open;
+		if (note.open || lines.length <= LINES) return pre;
+		const unfold = () => {
+			note.open = true;
+			pre.className = "";
+			more.remove();
 			this.#scrolled();
 		};
-		show(Boolean(note.open));
+		pre.className = "cut";
+		const more = h("button.unfold", { onclick: unfold }, `Show all ${lines.length} lines`);
 		return [pre, more];
 	}
 

@@ -1,5 +1,4 @@
-// A command asks: a form above the composer with the time that remains. The newest is open; those before it are one line, which opens
-// them. How a question ended stands there in a line, until its time is over or it is put away.
+// A command asks: a form above the composer. The newest is open, those before it are one line. How one ended stands there for a while.
 
 import { arrange, fill, h, iconButton, icon } from "./dom.js";
 
