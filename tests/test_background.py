@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -377,6 +378,20 @@ def test_the_real_one_in_the_foreground(house):
     assert house.chat("stop", program=REAL).returncode == 0
     log = map(json.loads, (house.data / "log" / "chat.log").read_text().splitlines())
     assert [event["after"] for event in log if event["event"] == "started"] == ["a clean end", "an unclean end", "a restart"]
+
+
+@pytest.mark.skipif(shutil.disk_usage(tempfile.gettempdir()).free >= 10**12, reason="no configuration can say that so large a disk is full")
+def test_a_disk_that_is_full_is_told_at_the_start(house):
+    full = ("--set", f"storage.min_free_bytes={10**12}")
+    done = house.chat("start", *full, program=REAL)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert f"MiB are free at {house.data}, storage.min_free_bytes is 953,674 MiB" in done.stderr
+    assert house.chat("start", program=REAL).returncode == 0
+    assert house.chat("stop", program=REAL).returncode == 0
+    done = house.chat("start", *full, program=REAL)
+    assert done.returncode == 0
+    assert "messages, people and channels are refused (storage_full)" in done.stderr
+    assert house.chat("stop", program=REAL).returncode == 0
 
 
 @pytest.mark.parametrize("command", ["serve", "start"])

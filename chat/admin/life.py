@@ -21,6 +21,7 @@ async def status(call: Call) -> dict[str, Any]:
         "started_s": running.started_s,
         "addresses": running.addresses,
         "data_dir": str(daemon.config.data_dir),
+        "min_free_bytes": daemon.config.storage.min_free_bytes,
         **figures(daemon.parts),
         "errors": list(log.last_errors),
     }

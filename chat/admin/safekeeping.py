@@ -4,13 +4,14 @@ In a backup are the database, and the certificate with its key where the server 
 worth nothing. One that the configuration names (``tls.certificate``) is kept by whoever renews it, and is not in it.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from chat import __version__
-from chat.admin import look
+from chat.admin import client, look
 from chat.admin.client import Refused
 from chat.admin.show import some, when
 from chat.background import StartRefused, holder_of, take_lock
@@ -19,6 +20,7 @@ from chat.store import sqlite_backup, sqlite_restore
 from chat.store.base import StoreRefused
 from chat.store.sqlite_backup import Progress
 
+ANSWER_S: Final = 3.0  # a server that does not say its setting by then is not asked further
 OWN: Final = ("certificate.pem", "key.pem")
 
 
@@ -36,7 +38,7 @@ def back_up(config: Config, target: Path, *, force: bool, progress: Progress) ->
             raise Refused(f"{target} is a folder; name the file in it")
         files = {name: path.read_bytes() for name, path in _own_files(config).items() if path.exists()}
         about = {"chat": __version__, "name": config.name, "at_ms": time.time_ns() // 1_000_000}
-        keep_free = config.storage.min_free_bytes
+        keep_free = _keep_free(config)
         made = sqlite_backup.back_up(
             config.database, target, files=files, about=about, replace=force, keep_free=keep_free, progress=progress
         )
@@ -45,6 +47,14 @@ def back_up(config: Config, target: Path, *, force: bool, progress: Progress) ->
     except OSError as exc:
         raise Refused(f"{exc.filename}: {exc.strerror}; no backup was made") from None
     return {**made, "file": str(target), "certificate": config.tls.certificate is None}
+
+
+def _keep_free(config: Config) -> int:
+    """What must stay free on the disk: the setting of the server that runs, which may have been started with another one."""
+    with contextlib.suppress(OSError, Refused, StartRefused):
+        if holder_of(config) is not None:
+            return int(client.ask(config, "status", {}, answer_s=ANSWER_S).get("min_free_bytes", config.storage.min_free_bytes))
+    return config.storage.min_free_bytes
 
 
 def look_at(source: Path) -> sqlite_restore.Backup:

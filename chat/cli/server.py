@@ -48,10 +48,11 @@ def start(loaded: "Loaded") -> None:
 
 
 def _warn(config: "Config") -> None:
-    """Of files that others may read, as the doctor sees them."""
+    """Of files that others may read, and of a disk that is full, as the doctor sees them."""
     from chat.doctor.files import rights
+    from chat.doctor.machine import disk
 
-    for finding in rights(config):
+    for finding in (*rights(config), *disk(config)):
         if finding.state == "wrong":
             click.echo(f"chat: {finding.text}: {finding.todo}", err=True)
 

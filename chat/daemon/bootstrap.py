@@ -1,5 +1,6 @@
 """What happens once, at the start: the certificate, what a new server needs, and what is told when the doors are open."""
 
+import os
 import socket
 from typing import Any
 
@@ -68,8 +69,17 @@ async def bootstrap(config: Config, parts: Parts) -> bool:
         await parts.manager.inbox.send((None, [it.Bootstrap(effects=tuple(effects), done=done, failed=done)]))
         await stored.wait()
         if isinstance(outcome[0], ChatError):
-            raise StartRefused(f"the database cannot be written: {outcome[0].message}")
+            raise StartRefused(f"the database cannot be written: {outcome[0].message}{_room(config, outcome[0])}")
     return first
+
+
+def _room(config: Config, refused: ChatError) -> str:
+    """On a full disk: how full, and what it is measured by."""
+    if refused.code != "storage_full":
+        return ""
+    disk = os.statvfs(config.database.parent)
+    free, least = (count / 2**20 for count in (disk.f_bavail * disk.f_frsize, config.storage.min_free_bytes))
+    return f" ({free:,.0f} MiB are free at {config.database.parent}, storage.min_free_bytes is {least:,.0f} MiB)"
 
 
 def _invited(state: State, role: str, at_ms: int) -> bool:
