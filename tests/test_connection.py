@@ -14,6 +14,7 @@ import trio.testing
 
 from chat import connection
 from chat.protocol import messages as m
+from chat.rooms.policy import LISTS
 from tests.rooms.house import open_house
 from tests.transport.peers import open_server
 from tests.wire import open_lines
@@ -150,6 +151,23 @@ async def test_who_reads_slowly_is_not_taken_for_silent(house):
             link.tick(now + seconds)
         await trio.testing.wait_all_tasks_blocked()
         assert wire.aborted
+
+
+@pytest.mark.parametrize("asked", [{"type": "members", "channel": "lobby"}, {"type": "commands"}], ids=["members", "commands"])
+async def test_who_asks_for_many_lists_waits_and_is_refused_nothing(house, asked):
+    async with open_lines(house) as lines:
+        wire, other = await lines.resume(house.ann.token, {}), await lines.resume(house.register("bob").token, {})
+        await wire.hear("resumed")
+        await other.hear("resumed")
+        wire.to_server.send_nowait([json.dumps({**asked, "id": n}).encode() for n in range(LISTS + 2)])
+        await other.ask({"type": "ping", "id": 2})
+        await house.settle()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [message["id"] for message in wire.messages] == list(range(LISTS))
+        house.now += 0.2
+        while len(wire.messages) < LISTS + 2:
+            await wire.hear_more()
+        assert {message["type"] for message in wire.messages} == {"ok"}
 
 
 async def test_an_end_with_a_word_that_may_not_be_said_is_an_end_all_the_same(house):

@@ -28,11 +28,9 @@ from chat.client.reconnect import Backoff, Status
 from chat.client.sending import Lanes, Sending, error_of
 from chat.client.servers import ClientStore, Slot
 from chat.client.target import Target
-from chat.errors import ChatError
 from chat.protocol import messages as m
 
 SAVE_EVERY_S: Final = 0.5
-PATIENCE_S: Final = 60  # what was too fast is tried again by itself, if it need not wait longer
 
 
 class Client:
@@ -181,23 +179,12 @@ class Client:
 
     async def members(self, channel: str) -> m.Ok:
         """Who is in *channel*; of a large one the first, and in ``total`` how many there are."""
-        answer: m.Ok = await self._look(m.Members(id=0, channel=channel.removeprefix("#")))
+        answer: m.Ok = await self.request(m.Members(id=0, channel=channel.removeprefix("#")))
         return answer
 
     async def commands(self, channel: str | None) -> Any:
         """What the person may use there; None: in private."""
-        return (await self._look(m.Commands(id=0, channel=channel and channel.removeprefix("#")))).data
-
-    async def _look(self, message: Any) -> Any:
-        """`request`; where it was too fast it waits as long as the server says, and asks again."""
-        while True:
-            try:
-                return await self.request(message)
-            except ChatError as error:
-                wait_s = error.retry_after or 0.0
-                if error.code != "rate_limited" or not 0 < wait_s <= PATIENCE_S:
-                    raise
-            await trio.sleep(wait_s)
+        return (await self.request(m.Commands(id=0, channel=channel and channel.removeprefix("#")))).data
 
     async def end_session(self, session: str) -> None:
         """End another session of the account. *Raises* ChatError not_found: it is none of the account's, or has ended already."""

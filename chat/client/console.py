@@ -22,7 +22,7 @@ import trio
 from chat.client import local, status_line
 from chat.client.calls import Disconnected
 from chat.client.clean import clean
-from chat.client.client import PATIENCE_S, Client
+from chat.client.client import Client
 from chat.client.completion import WordCompleter
 from chat.client.entry import Entry, enter, fit_for_prompt, interactive, start
 from chat.client.keeper import SessionLost
@@ -35,6 +35,7 @@ from chat.errors import ChatError
 from chat.protocol import messages as m
 
 _COLOR: Final = re.compile("#[0-9A-Fa-f]{6}")
+PATIENCE_S: Final = 60  # a command that was too fast is tried again by itself, if it need not wait longer
 CONTEXT: Final = 15
 TYPED_AHEAD: Final = 1000  # lines typed while one is being dealt with; a person does not reach it, and a pipe waits
 

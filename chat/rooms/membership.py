@@ -15,7 +15,7 @@ from chat.rooms.rules import decisions as ruling
 from chat.rooms.state import Room, unseen
 from chat.rooms.texts import not_in
 
-MEMBERS_TOLD: Final = 500  # in one answer, some 40 KB: all that the rate lets somebody ask for at once fit into an outbox
+MEMBERS_TOLD: Final = 500  # in one answer, some 40 KB: as many as one may ask for at once (`policy.LISTS`) fit into an outbox
 
 
 def join(desk: Desk, link: it.Connection, request: m.Join) -> None:
@@ -59,7 +59,6 @@ def leave(desk: Desk, link: it.Connection, request: m.Leave) -> None:
 
 def members(desk: Desk, link: it.Connection, request: m.Members) -> None:
     """Who joined behind ``after``, in the order of joining."""
-    take(desk.rates.of(link.account).commands, desk.taken_at, "requests")
     state = desk.state
     room = state.room_for(request.channel, link.account)
     if room is None or link.account not in room.members:

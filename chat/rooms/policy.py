@@ -144,9 +144,11 @@ class AccountRates:
     new_channels: TokenBucket
     retries: TokenBucket
     reports: TokenBucket
+    lists: TokenBucket
 
 
 _BUCKETS: Final = tuple(f.name for f in attrs.fields(AccountRates))
+LISTS: Final = 20  # of members or commands that one may ask for at once; half as many a second. Who asks for more waits (`Connection`)
 LOOKED_AT: Final = 500  # accounts at a time: 2 ms at most
 
 
@@ -159,6 +161,7 @@ def _paces(li: RateLimits) -> dict[str, Pace]:
         "new_channels": Pace(max(1, li.new_channels_per_h), li.new_channels_per_h / 3600),
         "retries": Pace(li.retries_per_s, li.retries_per_s),
         "reports": Pace(max(1, li.reports_per_h), li.reports_per_h / 3600),
+        "lists": Pace(LISTS, LISTS / 2),
     }
 
 

@@ -358,7 +358,6 @@ def _guarded(asked: Asked, call: Callable[[], it.Done | it.Later]) -> it.Done | 
 
 
 def commands(desk: Desk, link: it.Connection, request: m.Commands) -> None:
-    take(desk.rates.of(link.account).commands, desk.taken_at, "requests")
     listed = desk.commands.describe(invocation(desk, link, request.channel, ""))
     desk.answer(link, request.id, lambda outcome: m.Ok(id=request.id, data=listed))
 

@@ -55,7 +55,6 @@ class FakeServer:
     peers: list = attrs.Factory(list)
     requests: list = attrs.Factory(list)
     refuse: list = attrs.Factory(list)
-    too_fast: int = 0  # so many requests for lists are refused for now
     skip_notices: int = 0
     swallow_acks: int = 0
     swallow_sends: int = 0
@@ -181,9 +180,6 @@ class FakeServer:
                 )
             case m.Command():
                 await peer.send(m.Result(id=request.id, text=f"ran {request.text}"))
-            case m.Commands() | m.Members() if self.too_fast:
-                self.too_fast -= 1
-                await peer.send(m.Error(id=request.id, code="rate_limited", message="too many requests; wait 0.0 s", retry_after=0.01))
             case m.Commands():
                 data = [{"name": "help", "arguments": "(command)", "description": "what there is"}]
                 await peer.send(m.Ok(id=request.id, data=data))

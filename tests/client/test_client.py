@@ -380,16 +380,6 @@ async def test_replaced_does_not_reconnect(tmp_path):
         assert len([r for r in server.requests if isinstance(r, m.Hello)]) == 1
 
 
-async def test_lists_that_were_asked_for_too_fast_come_a_moment_later(tmp_path):
-    async with fake_server(too_fast=2) as server, connect(server, tmp_path) as ann:
-        await ann.login("ann", "correct horse")
-        assert [each["name"] for each in await ann.commands("#lobby")] == ["help"]
-        server.too_fast = 2
-        answer = await ann.members("#lobby")
-        assert ([person["user"] for person in answer.data], answer.total) == (["bob"], 3)
-        assert [type(each) for each in server.requests if isinstance(each, m.Members | m.Commands)] == [m.Commands] * 3 + [m.Members] * 3
-
-
 async def test_retry_after_of_closing_is_honoured(tmp_path):
     waits = []
 

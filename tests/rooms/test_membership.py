@@ -5,7 +5,7 @@ import pytest
 from chat.protocol import messages as m
 from chat.rooms import effects as fx
 from chat.rooms import items as it
-from chat.rooms.policy import SMALL_ROOM, RateLimits
+from chat.rooms.policy import LISTS, SMALL_ROOM
 from chat.transport.outbox import OutboxLimits
 from tests.rooms.house import Line, of_type, open_house
 
@@ -179,21 +179,9 @@ def test_of_a_small_channel_all_are_told_and_nothing_else(house, ann, bob):
     assert only(house.ask(ann, m.Members(id=1, channel="lobby"))).keys() == {"type", "id", "conv", "data"}
 
 
-@pytest.mark.parametrize("request_", [m.Members(id=1, channel="lobby"), m.Members(id=1, channel="none"), m.Commands(id=1)])
-def test_asking_for_lists_has_the_rate_of_commands(house, ann, request_):
-    house.desk.rates.adjust(RateLimits())
-    told = house.ask(ann, *[request_] * 30)
-    assert [message.get("code", "ok") for message in told[20:]] == ["rate_limited"] * 10
-    assert {message.get("code", "ok") for message in told[:20]} == {"not_found" if getattr(request_, "channel", None) == "none" else "ok"}
-    assert all(message["retry_after"] == 0.2 for message in told[20:])
-    house.now += 0.2
-    assert "retry_after" not in only(house.ask(ann, request_))
-
-
 def test_all_lists_that_one_may_ask_for_at_once_fit_into_an_outbox(house, ann):
     more_members(house, 3000)
-    house.desk.rates.adjust(RateLimits())
-    told = house.ask(ann, *[m.Members(id=n, channel="lobby") for n in range(1489)])
+    told = house.ask(ann, *[m.Members(id=n, channel="lobby") for n in range(LISTS)])
     assert sum(len(json.dumps(message)) for message in told if message["type"] == "ok") < OutboxLimits().hard_bytes
 
 

@@ -341,31 +341,6 @@ test("of a large channel a part is listed, and nobody asks again for who speaks 
   assert.ok(!waits.some(([, ms]) => ms === 1000));
 });
 
-test("a list that was asked for too fast is asked for again, unless another has taken its place", async (t) => {
-  const waits = [];
-  const real = globalThis.setTimeout;
-  globalThis.setTimeout = (work, ms) => waits.push([work, ms]);
-  t.after(() => (globalThis.setTimeout = real));
-  const { client, here } = await loggedIn();
-  const store = new Store(client);
-  store.show("#a");
-  await settled();
-  const slowly = { type: "error", code: "rate_limited", message: "too many requests; wait 0.2 s", retry_after: 0.2 };
-  here.socket.answer("members", slowly);
-  here.socket.answer("commands", slowly);
-  await settled();
-  store.loadMembers("#a"); // by itself, as when somebody comes
-  await settled();
-  for (const [work, ms] of waits) if (ms === 200) work();
-  await settled();
-  assert.deepEqual([here.socket.of("members").length, here.socket.of("commands").length], [2, 2]);
-  here.socket.answer("members", { type: "ok", data: [person("ann")] });
-  here.socket.answer("commands", { type: "ok", data: [{ name: "help", arguments: [] }] });
-  await settled();
-  assert.deepEqual([store.here.members.length, store.here.unlisted, store.here.commands.length], [1, 0, 1]);
-  assert.equal(store.toast, null);
-});
-
 test("a secret argument is not shown", async () => {
   const { client, here } = await loggedIn();
   const store = new Store(client);

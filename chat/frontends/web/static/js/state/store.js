@@ -29,7 +29,6 @@ export class Store extends Emitter {
 	toast = null;
 	#notes = 0;
 	#asking = new Set(); // channels whose members are about to be asked for
-	#looks = new Map(); // type of a list → what was asked for last
 	#untold = new Set(); // conversations whose read mark the server is still to hear
 
 	constructor(client, { looking = () => true } = {}) {
@@ -160,20 +159,15 @@ export class Store extends Emitter {
 		return this.#load("commands", conv, (here, { data }) => (here.commands = data));
 	}
 
-	// Too fast, a list is asked for again when the server says, unless a newer request took its place.
 	async #load(type, conv, take) {
-		const frame = { type, ...(conv[0] === "#" ? { channel: conv.slice(1) } : {}) };
-		this.#looks.set(type, frame);
-		while (this.#looks.get(type) === frame)
-			try {
-				const answer = await this.client.request(frame);
-				const here = this.conversations.get(conv);
-				if (here) take(here, answer);
-				return this.#changed(conv);
-			} catch (error) {
-				if (error.code !== "rate_limited") return; // told elsewhere, and asked for again with the next look
-				await new Promise((go) => setTimeout(go, error.retryAfter * 1000));
-			}
+		try {
+			const answer = await this.client.request({ type, ...(conv[0] === "#" ? { channel: conv.slice(1) } : {}) });
+			const here = this.conversations.get(conv);
+			if (here) take(here, answer);
+			this.#changed(conv);
+		} catch {
+			/* no connection, or no member any more: told elsewhere, and asked for again with the next look */
+		}
 	}
 
 	async join(channel, password) {
