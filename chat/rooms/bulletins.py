@@ -4,12 +4,14 @@ Both gather what changed since the last time; the manager's tick says when. Neit
 told once it is live again, and who is online is asked for with `members`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from chat.protocol import codec
 from chat.protocol import messages as m
-from chat.rooms.audience import Audiences, Link
+from chat.rooms.audience import Audiences
+
+SLICE: Final = 10_000  # names of presence that are told before other tasks run: 2 ms
 
 
 class Bulletins:
@@ -22,6 +24,7 @@ class Bulletins:
         self._second = 0  # of those for which heads were told
         self._period = 0  # of the last turns; 0 before the first
         self._presence: dict[int, bool] = {}
+        self._telling: Iterator[None] | None = None  # presence that is not told to all yet
 
     def changed(self, conv: int) -> None:
         """A conversation has a new head; told with the next `tell_heads`."""
@@ -71,27 +74,53 @@ class Bulletins:
             if (quiet := self._audiences.by_conv.get(conv)) is not None:
                 quiet.ring = None
 
-    def tell_presence(self, is_small: Callable[[int], bool]) -> None:
-        """Who came and who went, to those who share a small channel or a private conversation with them. *is_small*: by room id."""
-        if not self._presence:
-            return
-        hooks, by_conv = self._audiences.hooks, self._audiences.by_conv
-        per_link: dict[Link, dict[str, bool]] = {}
-        for account, is_online in self._presence.items():
+    def tell_presence(self, is_small: Callable[[int], bool]) -> bool:
+        """Who came and who went, to those who share a small channel or a private conversation with them. *is_small*: by room id.
+
+        A slice of it: when thousands come back together, to tell it all takes half a second. *Returns* whether there is more: let others
+        run, and call it again. What changes meanwhile is told after that, with the next call.
+        """
+        if self._telling is None:
+            if not self._presence:
+                return False
+            self._telling = self._tell_presence(is_small)
+        for _ in self._telling:
+            return True
+        self._telling = None
+        return False
+
+    def _tell_presence(self, is_small: Callable[[int], bool]) -> Iterator[None]:
+        audiences, slice_ = self._audiences, 0
+        hooks, by_conv, onlines = audiences.hooks, audiences.by_conv, audiences.online
+        presence, self._presence = self._presence, {}
+        news: dict[int, dict[str, bool]] = {}  # by conversation
+        for account, is_online in presence.items():
             if is_online != hooks.is_online(account):
                 continue  # it has changed again; that change is on its way
-            online = self._audiences.online.get(account)
-            seen: set[Link] = set()
+            name, online = hooks.name_of(account), onlines.get(account)
             for conv in online.convs if online is not None else ():
-                audience = by_conv[conv]
-                if audience.pair is not None or is_small(conv):
-                    seen |= audience.links
-            for link in seen:
-                if link.account != account:
-                    per_link.setdefault(link, {})[hooks.name_of(account)] = is_online
+                if by_conv[conv].pair is not None or is_small(conv):
+                    news.setdefault(conv, {})[name] = is_online
             if not is_online:
                 self._forget(account)
-        self._presence.clear()
-        for link, users in per_link.items():
-            link.outbox.put(link.frame(codec.encode(m.Presence(users=users))))
+            slice_ += 1
+            if slice_ >= SLICE // 10:
+                yield
+                slice_ = 0
+        slice_ = 0
+        for link in {link for conv in news if conv in by_conv for link in by_conv[conv].links}:
+            online = onlines.get(link.account)
+            if online is None or link not in online.links:
+                continue  # gone meanwhile
+            users: dict[str, bool] = {}
+            for conv in online.convs:
+                if conv in news:
+                    users.update(news[conv])
+            users.pop(hooks.name_of(link.account), None)
+            if users:
+                link.outbox.put(link.frame(codec.encode(m.Presence(users=users))))
+            slice_ += len(users)
+            if slice_ >= SLICE:
+                yield
+                slice_ = 0
         hooks.flush()

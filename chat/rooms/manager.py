@@ -64,6 +64,7 @@ class Manager:
         self.desk.inbox = self.inbox
         commands.attach(self.desk)
         self._heads_at = self._tidied_at = clock.now()
+        self._untold = trio.Event()  # a tick left presence to tell
 
     async def start(self) -> None:
         """Load the state. *Raises* ChatError."""
@@ -98,6 +99,7 @@ class Manager:
         async with self._batches, trio.open_nursery() as nursery:
             desk.start_task = lambda session, task: nursery.start_soon(session.run, task)
             nursery.start_soon(desk.commands.run)
+            nursery.start_soon(self._tell_presence)
             task_status.started()
             async for envelope in self._inbox:
                 if self._failed:
@@ -200,7 +202,8 @@ class Manager:
             desk.add(fx.Action(effects=tuple(moderation.end(state, key, desk.settings.default_channels, now_ms))))
         desk.store_noted_commands()
         desk.fresh_cids.turn(now)
-        desk.router.bulletins.tell_presence(lambda conv: len(state.rooms[conv].members) <= SMALL_ROOM if conv in state.rooms else False)
+        if desk.router.bulletins.tell_presence(self._is_small):
+            self._untold.set()
         if seconds := int(now - self._heads_at):
             self._heads_at += seconds
             desk.router.bulletins.tell_heads(seconds, desk.settings.heads_s)
@@ -210,3 +213,16 @@ class Manager:
             for room in state.rooms.values():
                 if room.rules is not None:
                     room.rules.forget(now)
+
+    def _is_small(self, room: int) -> bool:
+        """Whether presence is told there."""
+        found = self.desk.state.rooms.get(room)
+        return found is not None and len(found.members) <= SMALL_ROOM
+
+    async def _tell_presence(self) -> None:
+        """What a tick left to tell, a slice at a time."""
+        while True:
+            await self._untold.wait()
+            self._untold = trio.Event()
+            while self.desk.router.bulletins.tell_presence(self._is_small):
+                await trio.lowlevel.checkpoint()
