@@ -64,7 +64,8 @@ class Manager:
         self.desk.inbox = self.inbox
         commands.attach(self.desk)
         self._heads_at = self._tidied_at = clock.now()
-        self._untold = trio.Event()  # a tick left presence to tell
+        self._telling = False  # the task that tells the presence that a tick left untold
+        self._start: Callable[[Callable[[], Awaitable[None]]], None] = lambda task: None  # while nothing runs, the next tick goes on
 
     async def start(self) -> None:
         """Load the state. *Raises* ChatError."""
@@ -99,7 +100,7 @@ class Manager:
         async with self._batches, trio.open_nursery() as nursery:
             desk.start_task = lambda session, task: nursery.start_soon(session.run, task)
             nursery.start_soon(desk.commands.run)
-            nursery.start_soon(self._tell_presence)
+            self._start = nursery.start_soon
             task_status.started()
             async for envelope in self._inbox:
                 if self._failed:
@@ -202,8 +203,8 @@ class Manager:
             desk.add(fx.Action(effects=tuple(moderation.end(state, key, desk.settings.default_channels, now_ms))))
         desk.store_noted_commands()
         desk.fresh_cids.turn(now)
-        if desk.router.bulletins.tell_presence(self._is_small):
-            self._untold.set()
+        if desk.router.bulletins.tell_presence(self._is_small) and not self._telling:
+            self._start(self._tell_presence)
         if seconds := int(now - self._heads_at):
             self._heads_at += seconds
             desk.router.bulletins.tell_heads(seconds, desk.settings.heads_s)
@@ -221,8 +222,8 @@ class Manager:
 
     async def _tell_presence(self) -> None:
         """What a tick left to tell, a slice at a time."""
-        while True:
-            await self._untold.wait()
-            self._untold = trio.Event()
-            while self.desk.router.bulletins.tell_presence(self._is_small):
-                await trio.lowlevel.checkpoint()
+        self._telling = True
+        await trio.lowlevel.checkpoint()
+        while self.desk.router.bulletins.tell_presence(self._is_small):
+            await trio.lowlevel.checkpoint()
+        self._telling = False
