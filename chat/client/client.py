@@ -10,7 +10,7 @@ One background task keeps the connection (`chat.client.keeper.keep_connected`); 
 never waits. The reader of `notices` may be slow, or absent: nothing else waits for it (see `delivery`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from typing import Any, Final
 
@@ -266,13 +266,13 @@ class Client:
     def cursors(self) -> dict[str, tuple[str, int]]:
         return self._delivery.cursors
 
-    def session_open(self, answer: Any, *, replayed: bool) -> None:
+    def session_open(self, answer: Any, *, replayed: Collection[str]) -> None:
         """Token and session are on disk: from here on frames may go out."""
         self.user = answer.user
         self.channels.opened(answer.channels)
         self.ignored = set(answer.ignored or ())
         self.read_markers = dict(answer.read or {})
-        self._delivery.opened(answer.heads, complete=not replayed)
+        self._delivery.opened(answer.heads, replayed=replayed)
         self.questions.opened()
         self._online = True
         self.calls.online()

@@ -15,7 +15,7 @@ Synchronous and without I/O; `chat.client.client` feeds it.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -139,12 +139,11 @@ class Delivery:
         if conversation is not None and conversation.epoch == record.epoch:
             self.record(record)
 
-    def opened(self, heads: Mapping[str, tuple[str, int]], *, complete: bool) -> None:
-        """A session was opened with these heads; *complete*: without replay, so that what is not in them is gone."""
+    def opened(self, heads: Mapping[str, tuple[str, int]], *, replayed: Collection[str] = ()) -> None:
+        """A session was opened with these heads. What is not in them is gone; of the conversations that were *replayed* that was told."""
         fresh = not self._conversations
-        if complete:
-            for conv in [conv for conv in self._conversations if conv not in heads]:
-                self.removed(Removed(conv=conv))
+        for conv in [conv for conv in self._conversations if conv not in heads and conv not in replayed]:
+            self.removed(Removed(conv=conv))
         for conv, (epoch, last) in heads.items():
             if conv in self._conversations:
                 self._head(conv, epoch, last)

@@ -7,8 +7,10 @@ During the replay nothing of ours goes out. Only then the requests and texts wit
 A session is forgotten for `unauthorized` alone, which says that it is over. Other refusals are waited out or told, and it is kept.
 """
 
+import json
 import socket
 import ssl
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from chat.client.client import Client
 
 ATTEMPTS: Final = 3
+CURSOR_BYTES: Final = 7 * 1024  # of the 8 KiB that a frame may have before a session
 GREET_S: Final = 15
 OPEN_S: Final = 60
 PING_AFTER_S: Final = 25  # of silence
@@ -220,10 +223,21 @@ async def _find_password(client: "Client", user: str, asked: int = 0) -> None:
 
 
 async def _resume(client: "Client", wire: Wire, token: str) -> None:
-    number = client.calls.number()
-    await wire.send([Resume(id=number, token=token, cursors=client.cursors)])
+    number, named = client.calls.number(), _that_fit(client.cursors)
+    await wire.send([Resume(id=number, token=token, cursors=named)])
     answer = await _answer(client, wire, number)
-    await _opened(client, answer, replayed=True)
+    await _opened(client, answer, replayed=named)
+
+
+def _that_fit(cursors: dict[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """As many of *cursors* as a frame before the login has room for. What was missed of the others comes by their heads, and history."""
+    left, named = CURSOR_BYTES, {}
+    for conv, cursor in cursors.items():
+        left -= len(json.dumps([conv, cursor]))
+        if left < 0:
+            break
+        named[conv] = cursor
+    return named
 
 
 async def _enter(client: "Client", wire: Wire, credentials: Credentials) -> None:
@@ -246,7 +260,7 @@ async def _enter(client: "Client", wire: Wire, credentials: Credentials) -> None
             credentials.in_doubt = False
             raise
         credentials.register = False
-        await _opened(client, answer, replayed=False)
+        await _opened(client, answer)
     else:
         await _login(client, wire, name, password)
 
@@ -254,7 +268,7 @@ async def _enter(client: "Client", wire: Wire, credentials: Credentials) -> None
 async def _login(client: "Client", wire: Wire, name: str, password: str) -> None:
     number = client.calls.number()
     await wire.send([Login(id=number, username=name, password=password)])
-    await _opened(client, await _answer(client, wire, number), replayed=False)
+    await _opened(client, await _answer(client, wire, number))
 
 
 async def _answer(client: "Client", wire: Wire, number: int) -> Any:
@@ -290,7 +304,8 @@ def _refused(notice: Any, *, final: tuple[str, ...] = ()) -> NoReturn:
     raise _Again(f"the server says: {message}", getattr(notice, "retry_after", None))
 
 
-async def _opened(client: "Client", answer: Any, *, replayed: bool) -> None:
+async def _opened(client: "Client", answer: Any, *, replayed: Collection[str] = ()) -> None:
+    """*replayed*: the conversations of which everything that was missed has come, or why it has not."""
     if client.slot is None:
         client.take_slot(await trio.to_thread.run_sync(client.store.open_slot, client.target.key, answer.user))
     slot = client.slot

@@ -17,7 +17,9 @@ from chat.client.outbox import Item, Outbox
 from chat.client.reconnect import Backoff
 from chat.client.servers import ClientStore
 from chat.errors import CODES, ChatError
+from chat.protocol import codec
 from chat.protocol import messages as m
+from chat.protocol.framing import FRAME_BYTES_BEFORE_LOGIN
 from tests.client.fake import fake_server
 
 FAST = {"first": 0.001, "most": 0.02}
@@ -114,6 +116,25 @@ async def test_missed_notices_are_replayed_after_a_crash_of_the_server(tmp_path)
         await server.start()
         assert texts(await take(ann, 2)) == ["two", "three"]
         assert isinstance([r for r in server.requests if not isinstance(r, m.Ping)][-1], m.Resume)
+
+
+async def test_who_is_in_more_conversations_than_a_resume_can_name_misses_nothing(tmp_path):
+    """The frame would be longer than what is read before a session, and refused again and again."""
+    pairs = [f"@somebody-{n}" for n in range(400)]
+    async with fake_server() as server, connect(server, tmp_path) as ann:
+        await ann.login("ann", "correct horse")
+        for pair in pairs:
+            server.accounts[pair[1:]] = "staple battery"
+            await server.say("bob", "one", conv=pair)
+        await take(ann, 400)
+        await server.stop()
+        await server.say("bob", "two", conv=pairs[0])
+        await server.say("bob", "two", conv=pairs[-1])
+        await server.start()
+        assert {(record.conv, record.text) for record in await take(ann, 2)} == {(pairs[0], "two"), (pairs[-1], "two")}
+        (resume,) = [request for request in server.requests if isinstance(request, m.Resume)]
+        assert 100 < len(resume.cursors) < 400
+        assert len(codec.encode(resume)) < FRAME_BYTES_BEFORE_LOGIN
 
 
 async def test_a_gap_and_a_lost_tail_are_filled_from_history(tmp_path):

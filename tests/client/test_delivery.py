@@ -42,7 +42,7 @@ STEP = st.one_of(
 @given(st.lists(STEP, max_size=60), st.integers(1, 8))
 def test_every_record_once_in_order(steps, limit):
     delivery, head, got, asked = Delivery(queue_limit=limit), 0, [], []
-    delivery.opened({"@bob": (EPOCH, 0)}, complete=False)
+    delivery.opened({"@bob": (EPOCH, 0)}, replayed=["@bob"])
 
     def read(count):
         for _ in range(min(count, len(delivery))):
@@ -73,7 +73,7 @@ def test_every_record_once_in_order(steps, limit):
                 read(value)
             case "crash":  # this process dies: what was read stays read
                 delivery, asked = Delivery(delivery.consumed_cursors, queue_limit=limit), []
-                delivery.opened({"@bob": (EPOCH, head)}, complete=False)
+                delivery.opened({"@bob": (EPOCH, head)}, replayed=["@bob"])
     delivery.unasked()
     delivery.heads({"@bob": (EPOCH, head)})
     for _ in range(3 * head + 3):
@@ -137,7 +137,7 @@ def test_a_page_of_the_old_lineage_is_ignored_and_a_new_one_is_told():
 
 def test_a_login_without_replay_tells_what_one_is_not_in_any_more():
     delivery = Delivery({"#gone": (EPOCH, 5), "#lobby": (EPOCH, 2)})
-    delivery.opened({"#lobby": (EPOCH, 1), "#new": (EPOCH, 40)}, complete=True)
+    delivery.opened({"#lobby": (EPOCH, 1), "#new": (EPOCH, 40)})
     (removed,) = drain(delivery)
     assert removed.conv == "#gone"
     assert delivery.cursors == {"#lobby": (EPOCH, 2), "#new": (EPOCH, 41)}
@@ -145,5 +145,5 @@ def test_a_login_without_replay_tells_what_one_is_not_in_any_more():
 
 def test_a_new_device_gets_the_last_private_texts():
     delivery = Delivery(backlog=3)
-    delivery.opened({"@bob": (EPOCH, 10), "#lobby": (EPOCH, 10)}, complete=True)
+    delivery.opened({"@bob": (EPOCH, 10), "#lobby": (EPOCH, 10)})
     assert delivery.wants() == [("@bob", 7)]
