@@ -8,7 +8,7 @@ import trio
 from chat.background import systemd
 from chat.daemon.parts import Parts
 from chat.log import flush as flush_log
-from chat.log import get_logger
+from chat.log import get_logger, new_error_id
 from chat.rooms import items as it
 from chat.store.base import CommitFailed
 from chat.store.sqlite import now_ms
@@ -50,7 +50,10 @@ async def tick_links(links: Sequence[Ticking], now: float) -> None:
     """Tell each what time it is, in slices: of 10,000 it would take 5 ms and more, and others wait meanwhile."""
     for at in range(0, len(links), SLICE):
         for link in links[at : at + SLICE]:
-            link.tick(now)
+            try:
+                link.tick(now)
+            except Exception:  # its bug is that one connection's
+                log.exception("tick_failed", error_id=new_error_id())
         await trio.lowlevel.checkpoint()
 
 

@@ -77,7 +77,7 @@ class Transport(Protocol):
     dialect: Dialect
     peer: Peer
     outbox: Outbox
-    last_received: float  # Trio's clock, seconds: when bytes last came from the peer
+    last_received: float  # Trio's clock, seconds: when bytes last came from the peer. Whoever does not read just now may set it
     start_pump: Callable[[Callable[[], Any]], Any] | None
     """How a pump is started: a ``start_soon``. The door sets one that starts it in the nursery of the connections; `abort`
     takes it back. While it is None, what the kernel does not take waits for `drain`."""

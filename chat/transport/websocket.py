@@ -247,6 +247,10 @@ class WebTransport:
     def last_received(self) -> float:
         return self._lower.last_received
 
+    @last_received.setter
+    def last_received(self, now: float) -> None:
+        self._lower.last_received = now
+
     @property
     def start_pump(self) -> Callable[[Callable[[], Any]], Any] | None:
         return self._lower.start_pump

@@ -150,6 +150,8 @@ async def test_last_received_tells_when_the_peer_was_heard(kind, mock_clock):
         await client.send(b"}\n")
         await transport.receive()
         assert transport.last_received == before + 5
+        transport.last_received = before + 7  # by who does not read just now
+        assert transport.last_received == before + 7
 
 
 @lines_only
