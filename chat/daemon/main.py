@@ -76,7 +76,8 @@ def run(
         nonlocal before
         if before:  # not when it goes on because its successor has failed
             after, before = "nothing: the first start" if info.first_start else before, ""
-            log.info("started", version=__version__, addresses=info.addresses, data_dir=str(info.data_dir), after=after)
+            if config.log.file or not sys.stderr.isatty():  # who sits before it reads the same in words
+                log.info("started", version=__version__, addresses=info.addresses, data_dir=str(info.data_dir), after=after)
         on_ready(info)
 
     try:
