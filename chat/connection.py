@@ -9,8 +9,10 @@ Frames of one chunk are decoded in one go; the room requests among them reach th
 
 How a connection ends:
 
-- the peer half-closes, or the daemon drains (`stop`): reading stops; what was asked before is answered (a *barrier* through the inbox comes
-  back behind the last answer); then the socket is closed;
+- the peer half-closes: what was asked before is answered (a *barrier* through the inbox comes back behind the last answer); then the socket
+  is closed;
+- the daemon drains (`stop`): the same, but for what stands in a chunk behind a request that waits just then: the client, told to come back,
+  asks for it again;
 - somebody ends it (`end`: revoked, replaced, too slow): the last word is put into the outbox, reading stops, the outbox drains;
 - the line is broken: nothing more is said.
 
@@ -230,7 +232,7 @@ class Connection:
         if batch:
             await self._submit(batch)
         if len(received) > NONSENSE and (nonsense := sum(isinstance(item, RemoteProtocolError) for item in received)) > NONSENSE:
-            await trio.sleep(nonsense * NONSENSE_S)
+            await trio.sleep((nonsense - NONSENSE) * NONSENSE_S)
 
     def _prefix(self) -> str | tuple[str, ...]:
         """What commands begin with: in the channel that is meant, or elsewhere."""
@@ -385,7 +387,7 @@ class Connection:
         self.services.flush()
 
     def stop(self) -> None:
-        """The daemon drains: read nothing more, answer what was read, say goodbye."""
+        """The daemon drains: read nothing more, answer what is in the inbox, say goodbye."""
         self._stop_reading()
 
     def command_started(self) -> None:

@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
@@ -20,7 +20,7 @@ from chat.rooms import effects as fx
 from chat.rooms import items as it
 from chat.rooms.state import State
 from chat.store.base import CommitFailed, Writer
-from chat.store.retention import ROWS, Cut
+from chat.store.retention import Cut
 from chat.store.sqlite import now_ms
 
 log = get_logger("chat.admin")
@@ -65,18 +65,24 @@ class Open:
         return what
 
     async def write(self, step: Callable[[Writer], T]) -> T:
-        try:
+        with _refusing():
             return cast(T, await self._daemon.parts.committer.ask(step))
-        except CommitFailed as failed:
-            raise ChatError(failed.code, failed.message) from failed
 
     async def cuts(self) -> list[Cut]:
         return cast("list[Cut]", await self._daemon.parts.store.cuts(now_ms()))
 
     async def trim(self, cut: Cut) -> bool:
-        more = await self.write(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
-        self._daemon.parts.manager.desk.router.read_anew(cut.conv)
-        return more
+        with _refusing():
+            return cast(bool, await self._daemon.parts.trim(cut))
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What the store could not do, as it is told."""
+    try:
+        yield
+    except CommitFailed as failed:
+        raise ChatError(failed.code, failed.message) from failed
 
 
 @attrs.define(eq=False)

@@ -185,9 +185,7 @@ class Limits:
     exempt_loopback: bool = key(True, "Connections from this machine itself are not counted per address.")
     sends_burst: int = key(10, "Messages that an account may send at once, refused ones too.", low=1, high=10**9)
     sends_per_s: float = key(5.0, "Messages a second that it may send after that.", low=0.001, high=10**9)
-    commands_burst: int = key(
-        20, "Commands that an account may give at once, requests for lists of members and commands too.", low=1, high=10**9
-    )
+    commands_burst: int = key(20, "Commands that an account may give at once.", low=1, high=10**9)
     commands_per_s: float = key(5.0, "Commands a second that it may give after that.", low=0.001, high=10**9)
     joins_per_min: int = key(10, "Channels that an account may join in a minute.", low=1, high=10**9)
     new_channels_per_h: int = key(5, "Channels that an account may make in an hour.", low=1, high=10**9)

@@ -27,6 +27,7 @@ from chat.rooms.policy import RateLimits
 from chat.rooms.router import Router
 from chat.store.base import CommitFailed, Snapshot
 from chat.store.committer import Committer
+from chat.store.retention import ROWS, Cut
 from chat.store.sqlite import SqliteStore, now_ms
 from chat.transport import certificates, http
 from chat.transport.outbox import FlushSet, OutboxPool
@@ -47,6 +48,15 @@ class Parts:
     hooks: Hooks
     pool: OutboxPool
     watch: Watch
+
+    async def trim(self, cut: Cut) -> bool:
+        """Delete some of what a retention says is to go, and have nobody replay it from memory. *Returns* whether some is left.
+
+        *Raises* CommitFailed.
+        """
+        more = await self.committer.ask(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
+        self.manager.desk.router.read_anew(cut.conv)
+        return more
 
     @classmethod
     def make(cls, config: Config, store: SqliteStore, flush: FlushSet) -> "Parts":

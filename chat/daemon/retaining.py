@@ -8,7 +8,6 @@ from chat.daemon.parts import Parts
 from chat.errors import ChatError
 from chat.log import get_logger
 from chat.store.base import CommitFailed
-from chat.store.retention import ROWS, Cut
 from chat.store.sqlite import now_ms
 
 EVERY_S: Final = 3600.0
@@ -24,16 +23,11 @@ async def retain(parts: Parts) -> None:
     while True:
         try:
             for cut in await parts.store.cuts(now_ms()):
-                await _trim(parts, cut)
+                more = True
+                while more:
+                    more = await parts.trim(cut)
+                    await trio.sleep(PAUSE_S)
                 log.info("retention", conv=cut.conv, records=cut.records, below=cut.below)
         except (ChatError, CommitFailed) as failed:
             log.warning("not_retained", code=failed.code, reason=failed.message)
         await trio.sleep(EVERY_S)
-
-
-async def _trim(parts: Parts, cut: Cut) -> None:
-    more = True
-    while more:
-        more = await parts.committer.ask(lambda writer: writer.trim(cut.conv, cut.below, rows=ROWS))
-        parts.manager.desk.router.read_anew(cut.conv)
-        await trio.sleep(PAUSE_S)

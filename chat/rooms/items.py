@@ -52,7 +52,7 @@ class Connection(Link, Protocol):
         ...
 
     def end(self, message: Any | None) -> None:
-        """Say *message* (closing, replaced) and close, once what is in the outbox is out. Later requests of it are not decided."""
+        """Say *message* (closing, replaced) and close, once what is in the outbox is out. It reads nothing more. *Raises* nothing."""
         ...
 
 

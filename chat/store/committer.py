@@ -8,8 +8,8 @@ Theory of operation
     When a commit failed, definitely, every action of it that wanted to store gets the error and its rate token back; then the same
     actions are run once more as what they are now, refusals, so that a retry of something stored long ago still learns its place.
     If one of them changed what decisions rest on (`base.changes_state`), the manager's state is wrong: ``on_failure`` tells it
-    with a plain call, it asks for `load` and raises its generation, and until then all that comes from the generations up to
-    the failed one is refused. Texts change no such state: on a full disk nobody reloads anything.
+    with a plain call, it asks for `load` and raises its generation, and until then all that stores (`base.stores`), and comes from
+    the generations up to the failed one, is refused. Texts change no such state: on a full disk nobody reloads anything.
 
     When nobody knows what became of a commit, its actions get ``indeterminate`` and the store is *out*: nothing is stored and
     nothing looked up until `Writer.recover` has worked, which is tried with growing pauses. Refusals and answers still go out.
